@@ -1,0 +1,98 @@
+"""What every segmentation network here has in common."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from napari_seg.errors import ChannelError, ImageError
+from napari_seg.models.spec import ModelSpec
+
+__all__ = ["MIN_SIDE", "SegmentationModel"]
+
+#: Smallest height and width that every architecture takes, in pixels.
+MIN_SIDE = 32
+
+
+class SegmentationModel(nn.Module):
+    """A network that maps (N, C, H, W) float32 to (N, K, H, W) logits.
+
+    Subclasses implement :meth:`logits`, which may return an auxiliary output too.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Architecture, channels and classes.
+
+    Attributes
+    ----------
+    stride : int
+        Pixels by which an input may be shifted so that its output shifts likewise;
+        the origins of tiles must be multiples of it.
+    halo : int
+        Context in pixels around a tile beyond which the input has next to no
+        influence on the output: the radius of the effective receptive field
+        (Luo et al. 2016, arXiv:1701.04128), rounded up to a multiple of the stride.
+    global_context : bool
+        True where one pooling spans the whole input (the image-level features of
+        ASPP): a tile then sees the mean of the tile, not that of the image.
+    first_layer : str
+        Name of the convolution that meets the image.
+    class_layers : tuple of str
+        Names of the layers whose channels are the classes.
+    """
+
+    stride: int = 1
+    halo: int = 64
+    global_context: ClassVar[bool] = False
+    first_layer: ClassVar[str] = "backbone.conv1"
+    class_layers: ClassVar[tuple[str, ...]] = ("head",)
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def logits(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return logits and auxiliary logits (or None), both (N, K, H, W)."""
+        raise TypeError(f"{type(self).__name__} does not implement logits().")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, K, H, W) for an input (N, C, H, W), H and W >= 32.
+
+        Raises
+        ------
+        ChannelError
+            If C is not ``spec.in_channels``.
+        ImageError
+            If H or W is below 32, or the input is not four-dimensional.
+        """
+        return self.forward_with_auxiliary(x)[0]
+
+    def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return ``(logits, auxiliary logits or None)``; the latter serve training."""
+        if not torch.jit.is_tracing():
+            self._check(x)
+        return self.logits(x)
+
+    def _check(self, x: Tensor) -> None:
+        if x.ndim != 4 or min(x.shape[-2:]) < MIN_SIDE:
+            raise ImageError(
+                f"The network was given shape {tuple(x.shape)}; it takes "
+                f"(N, C, H, W) with H and W of at least {MIN_SIDE} pixels."
+            )
+        if x.shape[1] != self.spec.in_channels:
+            raise ChannelError(
+                f"The network takes {self.spec.in_channels} channel(s) but was given "
+                f"{x.shape[1]}; adapt_model(model, in_channels={x.shape[1]}) makes one "
+                "that fits."
+            )
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that extract features; all others form the decoder."""
+        for name in ("encoder", "backbone"):
+            part = getattr(self, name, None)
+            if isinstance(part, nn.Module):
+                return list(part.parameters())
+        return []

@@ -1,0 +1,136 @@
+"""DeepLab v3 and v3+: atrous convolutions and atrous spatial pyramid pooling.
+
+Chen et al. 2017, "Rethinking Atrous Convolution" (arXiv:1706.05587) and Chen et al.
+2018, "Encoder-Decoder with Atrous Separable Convolution" (arXiv:1802.02611).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_seg.models.base import SegmentationModel
+from napari_seg.models.encoders import create_resnet
+from napari_seg.models.fcn import FCNResNet, interpolate
+from napari_seg.models.spec import ModelSpec
+
+__all__ = ["ASPP", "DeepLabV3", "DeepLabV3Plus"]
+
+
+def _conv_bn_relu(
+    in_channels: int, channels: int, size: int, dilation: int = 1
+) -> nn.Sequential:
+    padding = dilation * (size // 2)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, size, 1, padding, dilation, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+class _ImagePooling(nn.Sequential):
+    """Image-level features: the mean over the input, 1×1 convolution, broadcast."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(in_channels, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, channels, H, W), constant over H and W."""
+        pool, conv, norm, relu = self
+        y = conv(pool(x))
+        # One value for each channel has no variance: a batch of one uses the running
+        # statistics, where BatchNorm would raise.
+        single = norm.training and y.shape[0] == 1
+        y = (
+            F.batch_norm(
+                y, norm.running_mean, norm.running_var, norm.weight, norm.bias
+            )
+            if single
+            else norm(y)
+        )
+        return relu(y).expand(-1, -1, *x.shape[-2:])  # type: ignore[no-any-return]
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling with image-level features.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the encoder's last feature map.
+    rates : tuple of int
+        Dilations of the 3×3 branches: (12, 24, 36) at output stride 8, (6, 12, 18)
+        at 16.
+    channels : int
+        Channels of each branch and of the result.
+    """
+
+    def __init__(
+        self, in_channels: int, rates: tuple[int, ...], channels: int = 256
+    ) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            [
+                _conv_bn_relu(in_channels, channels, 1),
+                *(_conv_bn_relu(in_channels, channels, 3, rate) for rate in rates),
+                _ImagePooling(in_channels, channels),
+            ]
+        )
+        self.project = nn.Sequential(
+            *_conv_bn_relu(len(self.convs) * channels, channels, 1), nn.Dropout(0.5)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, channels, H, W)."""
+        return self.project(  # type: ignore[no-any-return]
+            torch.cat([branch(x) for branch in self.convs], dim=1)
+        )
+
+
+class DeepLabV3(FCNResNet):
+    """DeepLab v3 at output stride 8, as torchvision's ``deeplabv3_resnet50``."""
+
+    halo = 160
+    global_context = True
+
+    @staticmethod
+    def create_head(in_channels: int, n_classes: int) -> nn.Sequential:
+        """Return ASPP, a 3×3 convolution and the 1×1 convolution to the classes."""
+        return nn.Sequential(
+            ASPP(in_channels, (12, 24, 36)),
+            *_conv_bn_relu(256, 256, 3),
+            nn.Conv2d(256, n_classes, 1),
+        )
+
+
+class DeepLabV3Plus(SegmentationModel):
+    """DeepLab v3+: ASPP at output stride 16, decoder with a low-level skip."""
+
+    stride = 16
+    halo = 160
+    global_context = True
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.backbone = create_resnet(spec.encoder or "resnet34", spec.in_channels, 16)
+        self.aspp = ASPP(self.backbone.channels[-1], (6, 12, 18))
+        # Sec. 4.1: 48 channels keep the low-level features from dominating.
+        self.low_level = _conv_bn_relu(self.backbone.channels[1], 48, 1)
+        self.decoder = nn.Sequential(
+            _conv_bn_relu(256 + 48, 256, 3), _conv_bn_relu(256, 256, 3)
+        )
+        self.head = nn.Conv2d(256, spec.n_classes, 1)
+
+    def logits(self, x: Tensor) -> tuple[Tensor, None]:
+        """Return logits (N, K, H, W)."""
+        features = self.backbone(x)
+        low = self.low_level(features[1])
+        context = interpolate(self.aspp(features[-1]), low.shape[-2:])
+        y = self.head(self.decoder(torch.cat([context, low], dim=1)))
+        return interpolate(y, x.shape[-2:]), None

@@ -1,0 +1,241 @@
+"""The architectures by name, and models that are made or adapted from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from napari_seg.errors import InputError
+from napari_seg.models.base import SegmentationModel
+from napari_seg.models.deeplab import DeepLabV3, DeepLabV3Plus
+from napari_seg.models.encoders import RESNETS, VGGS
+from napari_seg.models.fcn import FCN8s, FCN16s, FCN32s, FCNResNet
+from napari_seg.models.spec import ModelSpec
+from napari_seg.models.unet import ResNetUNet, UNet
+
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "adapt_model",
+    "build",
+    "create_model",
+    "parameter_count",
+]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One entry of :data:`ARCHITECTURES`.
+
+    Attributes
+    ----------
+    title : str
+        Name as papers write it.
+    model : type
+        The network.
+    encoders : tuple of (str or None)
+        Encoders that fit, the default first; None is the architecture's own.
+    auxiliary : bool
+        Whether an auxiliary head exists.
+    """
+
+    title: str
+    model: type[SegmentationModel]
+    encoders: tuple[str | None, ...]
+    auxiliary: bool = False
+
+
+_DEEP = ("resnet50", "resnet101", "resnet34", "resnet18")
+ARCHITECTURES = {
+    "unet": Architecture("U-Net", UNet, (None, *RESNETS)),
+    "fcn": Architecture("FCN, dilated ResNet", FCNResNet, _DEEP, auxiliary=True),
+    "fcn8s": Architecture("FCN-8s", FCN8s, tuple(VGGS)),
+    "fcn16s": Architecture("FCN-16s", FCN16s, tuple(VGGS)),
+    "fcn32s": Architecture("FCN-32s", FCN32s, tuple(VGGS)),
+    "deeplabv3": Architecture("DeepLab v3", DeepLabV3, _DEEP, auxiliary=True),
+    "deeplabv3plus": Architecture(
+        "DeepLab v3+", DeepLabV3Plus, ("resnet34", "resnet18", "resnet50", "resnet101")
+    ),
+}
+
+
+def create_model(
+    arch: str,
+    in_channels: int = 1,
+    classes: Sequence[str] = ("background", "foreground"),
+    encoder: str | None = None,
+    auxiliary_head: bool = False,
+    *,
+    width: int | None = None,
+    depth: int = 4,
+    norm: str = "batch",
+    name: str = "",
+    gray_as_rgb: bool = False,
+) -> SegmentationModel:
+    """Make a model with random weights.
+
+    Parameters
+    ----------
+    arch : str
+        A key of :data:`ARCHITECTURES`.
+    in_channels : int
+        Channels of the image.
+    classes : sequence of str
+        Class names, the background first.
+    encoder : str or None
+        Encoder; None takes the architecture's default.
+    auxiliary_head : bool
+        Add torchvision's ``aux_classifier`` (``fcn`` and ``deeplabv3``), which is
+        used in training only.
+    width, depth, norm, name, gray_as_rgb
+        See :class:`~napari_seg.models.spec.ModelSpec`.
+
+    Returns
+    -------
+    SegmentationModel
+        In training mode, on the CPU.
+
+    Raises
+    ------
+    InputError
+        If the architecture or the encoder is unknown, or does not fit.
+    """
+    architecture = _architecture(arch)
+    chosen = encoder or architecture.encoders[0]
+    if auxiliary_head and not architecture.auxiliary:
+        raise InputError(
+            f"{architecture.title} has no auxiliary head; fcn and deeplabv3 do."
+        )
+    if depth < 1 or (width is not None and width < 1):
+        raise InputError("width and depth must be at least 1.")
+    return build(
+        ModelSpec(
+            arch=arch,
+            encoder=chosen,
+            in_channels=in_channels,
+            classes=tuple(classes),
+            name=name or arch,
+            width=width,
+            depth=depth,
+            norm=norm,
+            auxiliary_head=auxiliary_head,
+            gray_as_rgb=gray_as_rgb,
+        )
+    )
+
+
+def build(spec: ModelSpec) -> SegmentationModel:
+    """Return the network that `spec` describes, with random weights.
+
+    Raises
+    ------
+    InputError
+        If the architecture or the encoder is unknown, or does not fit.
+    """
+    architecture = _architecture(spec.arch)
+    if spec.encoder not in architecture.encoders:
+        fitting = ", ".join(str(name) for name in architecture.encoders)
+        raise InputError(
+            f"{architecture.title} has no encoder {spec.encoder!r}; choose one of "
+            f"{fitting}."
+        )
+    if spec.arch == "unet" and spec.encoder is not None:
+        return ResNetUNet(spec)
+    return architecture.model(spec)
+
+
+def _architecture(arch: str) -> Architecture:
+    if arch not in ARCHITECTURES:
+        raise InputError(
+            f"Architecture {arch!r} is unknown; choose one of "
+            f"{', '.join(ARCHITECTURES)}."
+        )
+    return ARCHITECTURES[arch]
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Return the number of learnable values."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def adapt_model(
+    model: SegmentationModel,
+    in_channels: int | None = None,
+    classes: Iterable[str] | None = None,
+) -> SegmentationModel:
+    """Return a copy for other channels or classes that keeps all weights that fit.
+
+    A first convolution for other channels takes the mean of the old kernels over the
+    input channels, scaled by ``old / new`` so that its response keeps its size. A
+    class that both models have, by name, keeps its row of the head; a new one starts
+    with small random weights and a low bias, so that it is rare until it is trained.
+
+    Parameters
+    ----------
+    model : SegmentationModel
+        Left unchanged.
+    in_channels : int or None
+        None keeps them.
+    classes : iterable of str or None
+        None keeps them.
+
+    Returns
+    -------
+    SegmentationModel
+        On the device and in the mode of `model`.
+    """
+    old = model.spec
+    channels = old.in_channels if in_channels is None else in_channels
+    names = old.classes if classes is None else tuple(classes)
+    adapted = build(
+        replace(
+            old,
+            in_channels=channels,
+            classes=names,
+            gray_as_rgb=old.gray_as_rgb and channels == old.in_channels,
+        )
+    )
+    rows = [old.classes.index(name) if name in old.classes else -1 for name in names]
+    state = adapted.state_dict()
+    for key, value in model.state_dict().items():
+        layer = key.rpartition(".")[0]
+        if layer.startswith(model.class_layers):
+            state[key] = _move_classes(value.cpu(), state[key], rows)
+        elif layer == model.first_layer and value.ndim == 4:
+            state[key] = _spread_channels(value.cpu(), channels)
+        else:
+            state[key] = value
+    adapted.load_state_dict(state)
+    device = next(model.parameters()).device
+    return adapted.to(device).train(model.training)
+
+
+def _spread_channels(weight: Tensor, channels: int) -> Tensor:
+    """Return the kernels (out, in, h, w) for another number of input channels."""
+    before = weight.shape[1]
+    if before == channels:
+        return weight
+    mean = weight.mean(dim=1, keepdim=True) * (before / channels)
+    return mean.repeat(1, channels, 1, 1)
+
+
+def _move_classes(old: Tensor, fresh: Tensor, rows: list[int]) -> Tensor:
+    """Return `fresh` with the rows of the classes that `old` has; -1 is a new class.
+
+    Upsampling filters (K, K, h, w) have a class on both of their first axes, and
+    start as interpolation for a new class; all else has it on the first.
+    """
+    kept = [row for row, source in enumerate(rows) if source >= 0]
+    sources = [rows[row] for row in kept]
+    moved = fresh.clone()
+    if old.ndim == 4 and old.shape[0] == old.shape[1] and old.shape[-1] > 1:
+        moved[torch.tensor(kept)[:, None], torch.tensor(kept)] = old[
+            torch.tensor(sources)[:, None], torch.tensor(sources)
+        ]
+        return moved
+    moved = moved * 0.1 if old.ndim > 1 else torch.full_like(fresh, old.min() - 1)
+    moved[kept] = old[sources]
+    return moved

@@ -1,0 +1,132 @@
+"""What a model is, without its weights: architecture, classes, channels, history."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from napari_seg.errors import InputError
+
+__all__ = ["MAX_CLASSES", "ModelSpec", "Normalization"]
+
+#: 255 means "unknown" in a label image, so ids 0..254 are left for classes.
+MAX_CLASSES = 255
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Percentiles of the whole image that are mapped to 0 and 1, channel by channel.
+
+    Attributes
+    ----------
+    low, high : float
+        Percentiles, 0 to 100.
+    """
+
+    low: float = 1.0
+    high: float = 99.8
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 100:
+            raise InputError(
+                f"Normalisation percentiles are {self.low} and {self.high}; they must "
+                "satisfy 0 <= low < high <= 100."
+            )
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything about a model but its weights; travels inside the model file.
+
+    Attributes
+    ----------
+    arch : str
+        Name in :data:`napari_seg.models.registry.ARCHITECTURES`.
+    encoder : str or None
+        Encoder of the architecture; None for the plain U-Net.
+    in_channels : int
+        Channels of the input tensor (N, C, H, W).
+    classes : tuple of str
+        Class names in the order of the ids; the first is the background.
+    name : str
+        What the user calls the model.
+    width : int or None
+        Channels of the first level of the plain U-Net, or of the two layers that
+        replace VGG's fully connected ones in the FCNs; None is the architecture's own.
+    depth : int
+        Number of poolings of the plain U-Net.
+    norm : str
+        Normalisation layer of the plain U-Net: batch, group, instance or none.
+    auxiliary_head : bool
+        Whether a second head (torchvision's ``aux_classifier``) exists for training.
+    gray_as_rgb : bool
+        The three input channels are RGB, and a one-channel image is repeated over
+        them: such a model takes both kinds of image.
+    normalization : Normalization
+        How intensities are scaled before the network sees them.
+    history : tuple of dict
+        One entry for each training run: data, steps, seconds, scores, versions.
+    """
+
+    arch: str
+    encoder: str | None
+    in_channels: int
+    classes: tuple[str, ...]
+    name: str = ""
+    width: int | None = None
+    depth: int = 4
+    norm: str = "batch"
+    auxiliary_head: bool = False
+    gray_as_rgb: bool = False
+    normalization: Normalization = field(default_factory=Normalization)
+    history: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.in_channels < 1:
+            raise InputError(f"in_channels is {self.in_channels}; it must be at least 1.")
+        if not 2 <= len(self.classes) <= MAX_CLASSES:
+            raise InputError(
+                f"{len(self.classes)} classes given; a model has 2 to {MAX_CLASSES} "
+                "classes, the first of them the background."
+            )
+        if len(set(self.classes)) != len(self.classes):
+            raise InputError(f"Class names must differ: {', '.join(self.classes)}.")
+        if self.gray_as_rgb and self.in_channels != 3:
+            raise InputError("gray_as_rgb needs in_channels=3 (red, green, blue).")
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, the background included."""
+        return len(self.classes)
+
+    @property
+    def label(self) -> str:
+        """Short description: ``unet`` or ``deeplabv3plus (resnet18)``."""
+        return f"{self.arch} ({self.encoder})" if self.encoder else self.arch
+
+    def with_history(self, entry: dict[str, Any]) -> ModelSpec:
+        """Return this spec with one more training run in its history."""
+        return replace(self, history=(*self.history, entry))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelSpec:
+        """Build a spec from :meth:`to_dict`; unknown keys of later versions are left out.
+
+        Raises
+        ------
+        InputError
+            If a value is missing or out of range.
+        """
+        known = {f.name for f in fields(cls)}
+        kept = {key: value for key, value in values.items() if key in known}
+        try:
+            kept["classes"] = tuple(str(name) for name in kept["classes"])
+            kept["history"] = tuple(kept.get("history", ()))
+            kept["normalization"] = Normalization(**kept.get("normalization", {}))
+            return cls(**kept)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"The model's description is incomplete: {error}.") from error

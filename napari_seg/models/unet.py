@@ -1,0 +1,154 @@
+"""U-Net (Ronneberger, Fischer & Brox 2015, arXiv:1505.04597)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_seg.errors import InputError
+from napari_seg.models.base import SegmentationModel
+from napari_seg.models.encoders import create_resnet
+from napari_seg.models.spec import ModelSpec
+
+__all__ = ["NORMS", "ResNetUNet", "UNet", "pad_to_multiple"]
+
+NORMS = ("batch", "group", "instance", "none")
+
+
+def _norm(kind: str, channels: int) -> nn.Module:
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "group":
+        return nn.GroupNorm(min(8, channels), channels)
+    if kind == "instance":
+        return nn.InstanceNorm2d(channels, affine=True)
+    if kind == "none":
+        return nn.Identity()
+    raise InputError(f"norm is {kind!r}; it can be one of {', '.join(NORMS)}.")
+
+
+class DoubleConv(nn.Sequential):
+    """Two 3×3 convolutions, each followed by normalisation and ReLU.
+
+    The convolutions are padded, unlike in the paper: the mask then has the size of
+    the image, and the context that the paper crops is supplied as halo of the tile.
+    """
+
+    def __init__(self, in_channels: int, channels: int, norm: str) -> None:
+        bias = norm == "none"
+        super().__init__(
+            nn.Conv2d(in_channels, channels, 3, padding=1, bias=bias),
+            _norm(norm, channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=bias),
+            _norm(norm, channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class UpBlock(nn.Module):
+    """Transposed convolution ×2, concatenated skip, two convolutions."""
+
+    def __init__(self, in_channels: int, skip: int, channels: int, norm: str) -> None:
+        super().__init__()
+        self.upsample = nn.ConvTranspose2d(in_channels, channels, 2, 2)
+        self.convs = DoubleConv(channels + skip, channels, norm)
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        """Return features (N, channels, 2 H, 2 W)."""
+        x = self.upsample(x)
+        if skip is not None:
+            x = torch.cat([skip, x], dim=1)
+        return self.convs(x)  # type: ignore[no-any-return]
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until H and W are multiples of `multiple`."""
+    bottom, right = (-x.shape[-2]) % multiple, (-x.shape[-1]) % multiple
+    if not (bottom or right):
+        return x
+    return F.pad(x, (0, right, 0, bottom), mode="replicate")
+
+
+class UNet(SegmentationModel):
+    """The plain U-Net: encoder, bottleneck and decoder with concatenating skips.
+
+    Channels double with each pooling, from ``spec.width``: with 64 and depth 4 these
+    are the paper's 31 M parameters, with 16 they are 1.9 M.
+    """
+
+    default_width = 32
+    stride = 16
+    halo = 48
+    first_layer = "encoder.0.0"
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        width = spec.width or self.default_width
+        widths = [width * 2**level for level in range(spec.depth + 1)]
+        inputs = [spec.in_channels, *widths]
+        self.stride = 2**spec.depth
+        levels = [
+            DoubleConv(before, after, spec.norm)
+            for before, after in zip(inputs[:-2], widths[:-1], strict=True)
+        ]
+        self.encoder = nn.ModuleList(levels)
+        self.bottleneck = DoubleConv(widths[-2], widths[-1], spec.norm)
+        self.decoder = nn.ModuleList(
+            UpBlock(2 * channels, channels, channels, spec.norm)
+            for channels in reversed(widths[:-1])
+        )
+        self.head = nn.Conv2d(width, spec.n_classes, 1)
+        _initialise(self)
+
+    def logits(self, x: Tensor) -> tuple[Tensor, None]:
+        """Return logits (N, K, H, W)."""
+        height, width = x.shape[-2:]
+        x = pad_to_multiple(x, self.stride)
+        skips = []
+        for level in self.encoder:
+            skips.append(level(x))
+            x = F.max_pool2d(skips[-1], 2)
+        x = self.bottleneck(x)
+        for block, skip in zip(self.decoder, reversed(skips), strict=True):
+            x = block(x, skip)
+        return self.head(x)[..., :height, :width], None
+
+
+class ResNetUNet(SegmentationModel):
+    """U-Net whose encoder is a residual network, with skips at strides 2 to 16."""
+
+    stride = 32
+    halo = 96
+    first_layer = "encoder.conv1"
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.encoder = create_resnet(spec.encoder or "resnet34", spec.in_channels)
+        widths = (256, 128, 64, 32, 16)
+        inputs = (self.encoder.channels[-1], *widths)
+        skips = (*reversed(self.encoder.channels[:-1]), 0)
+        self.decoder = nn.ModuleList(
+            UpBlock(before, skip, channels, spec.norm)
+            for before, skip, channels in zip(inputs[:-1], skips, widths, strict=True)
+        )
+        self.head = nn.Conv2d(widths[-1], spec.n_classes, 1)
+        _initialise(self.decoder)
+
+    def logits(self, x: Tensor) -> tuple[Tensor, None]:
+        """Return logits (N, K, H, W)."""
+        height, width = x.shape[-2:]
+        *skips, x = self.encoder(pad_to_multiple(x, self.stride))
+        for block, skip in zip(self.decoder, [*reversed(skips), None], strict=True):
+            x = block(x, skip)
+        return self.head(x)[..., :height, :width], None
+
+
+def _initialise(module: nn.Module) -> None:
+    """He et al. 2015, as the paper asks for (Sec. 3): variance 2 / fan-in."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
