@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.encoders import create_resnet
-from napari_seg.models.fcn import FCNResNet, interpolate
+from napari_seg.models.fcn import FCNResNet
+from napari_seg.models.layers import BatchNorm2d, interpolate
 from napari_seg.models.spec import ModelSpec
 
 __all__ = ["ASPP", "DeepLabV3", "DeepLabV3Plus"]
@@ -24,7 +24,7 @@ def _conv_bn_relu(
     padding = dilation * (size // 2)
     return nn.Sequential(
         nn.Conv2d(in_channels, channels, size, 1, padding, dilation, bias=False),
-        nn.BatchNorm2d(channels),
+        BatchNorm2d(channels),
         nn.ReLU(inplace=True),
     )
 
@@ -36,25 +36,13 @@ class _ImagePooling(nn.Sequential):
         super().__init__(
             nn.AdaptiveAvgPool2d(1),
             nn.Conv2d(in_channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels),
+            BatchNorm2d(channels),
             nn.ReLU(inplace=True),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, channels, H, W), constant over H and W."""
-        pool, conv, norm, relu = self
-        y = conv(pool(x))
-        # One value for each channel has no variance: a batch of one uses the running
-        # statistics, where BatchNorm would raise.
-        single = norm.training and y.shape[0] == 1
-        y = (
-            F.batch_norm(
-                y, norm.running_mean, norm.running_var, norm.weight, norm.bias
-            )
-            if single
-            else norm(y)
-        )
-        return relu(y).expand(-1, -1, *x.shape[-2:])  # type: ignore[no-any-return]
+        return super().forward(x).expand(-1, -1, *x.shape[-2:])  # type: ignore[no-any-return]
 
 
 class ASPP(nn.Module):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from napari_seg.errors import InputError
+from napari_seg.models.layers import BatchNorm2d
 
 __all__ = ["RESNETS", "VGGS", "ResNet", "create_resnet", "vgg_features"]
 
@@ -38,10 +39,10 @@ class BasicBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = _conv3x3(in_channels, channels, stride, dilation)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = _conv3x3(channels, channels, 1, dilation)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = BatchNorm2d(channels)
         self.downsample = downsample
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,11 +71,11 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn1 = BatchNorm2d(channels)
         self.conv2 = _conv3x3(channels, channels, stride, dilation)
-        self.bn2 = nn.BatchNorm2d(channels)
+        self.bn2 = BatchNorm2d(channels)
         self.conv3 = nn.Conv2d(channels, channels * 4, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(channels * 4)
+        self.bn3 = BatchNorm2d(channels * 4)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
 
@@ -125,7 +126,7 @@ class ResNet(nn.Module):
         self._block = block
         self._in_channels, self._dilation = 64, 1
         self.conv1 = nn.Conv2d(in_channels, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.bn1 = BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.layer1 = self._stage(64, blocks[0], 1, dilate=False)
@@ -148,7 +149,7 @@ class ResNet(nn.Module):
         if stride != 1 or self._in_channels != out_channels:
             downsample = nn.Sequential(
                 nn.Conv2d(self._in_channels, out_channels, 1, stride, bias=False),
-                nn.BatchNorm2d(out_channels),
+                BatchNorm2d(out_channels),
             )
         # The first block keeps the dilation of the stage before, as in torchvision.
         layers = [block(self._in_channels, channels, stride, before, downsample)]
@@ -211,7 +212,7 @@ def vgg_features(name: str, in_channels: int) -> nn.Sequential:
             continue
         layers.append(nn.Conv2d(in_channels, item, 3, padding=1))
         if VGGS[name]:
-            layers.append(nn.BatchNorm2d(item))
+            layers.append(BatchNorm2d(item))
         layers.append(nn.ReLU(inplace=True))
         in_channels = item
     features = nn.Sequential(*layers)

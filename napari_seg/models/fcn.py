@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.encoders import create_resnet, vgg_features
+from napari_seg.models.layers import BatchNorm2d, interpolate, pad_to_multiple
 from napari_seg.models.spec import ModelSpec
-from napari_seg.models.unet import pad_to_multiple
 
 __all__ = ["FCN8s", "FCN16s", "FCN32s", "FCNHead", "FCNResNet", "bilinear_upsampling"]
 
@@ -127,7 +127,7 @@ class FCNHead(nn.Sequential):
         channels = in_channels // 4
         super().__init__(
             nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
+            BatchNorm2d(channels),
             nn.ReLU(inplace=True),
             nn.Dropout(0.1),
             nn.Conv2d(channels, n_classes, 1),
@@ -167,8 +167,3 @@ class FCNResNet(SegmentationModel):
         if self.aux_classifier is None or not self.training:
             return logits, None
         return logits, interpolate(self.aux_classifier(deep), size)
-
-
-def interpolate(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Resize (N, K, h, w) to (N, K, H, W) bilinearly, pixel areas aligned."""
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)

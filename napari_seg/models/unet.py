@@ -9,16 +9,17 @@ from torch.nn import functional as F
 from napari_seg.errors import InputError
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.encoders import create_resnet
+from napari_seg.models.layers import BatchNorm2d, pad_to_multiple
 from napari_seg.models.spec import ModelSpec
 
-__all__ = ["NORMS", "ResNetUNet", "UNet", "pad_to_multiple"]
+__all__ = ["NORMS", "ResNetUNet", "UNet"]
 
 NORMS = ("batch", "group", "instance", "none")
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
     if kind == "batch":
-        return nn.BatchNorm2d(channels)
+        return BatchNorm2d(channels)
     if kind == "group":
         return nn.GroupNorm(min(8, channels), channels)
     if kind == "instance":
@@ -61,14 +62,6 @@ class UpBlock(nn.Module):
         if skip is not None:
             x = torch.cat([skip, x], dim=1)
         return self.convs(x)  # type: ignore[no-any-return]
-
-
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until H and W are multiples of `multiple`."""
-    bottom, right = (-x.shape[-2]) % multiple, (-x.shape[-1]) % multiple
-    if not (bottom or right):
-        return x
-    return F.pad(x, (0, right, 0, bottom), mode="replicate")
 
 
 class UNet(SegmentationModel):
