@@ -1,0 +1,60 @@
+"""Semantic segmentation in napari: predict, correct, see the score, fine-tune.
+
+The public names below are loaded on first use, so that napari can read the plugin,
+and a script can start, without waiting for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_seg import errors
+    from napari_seg.inference.predict import predict
+    from napari_seg.models.checkpoint import load_model, save_model
+    from napari_seg.models.registry import adapt_model, create_model
+    from napari_seg.scoring.confusion import score
+    from napari_seg.scoring.live import LiveScore
+    from napari_seg.training.finetune import finetune
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LiveScore",
+    "__version__",
+    "adapt_model",
+    "create_model",
+    "errors",
+    "finetune",
+    "load_model",
+    "predict",
+    "save_model",
+    "score",
+]
+
+_HOMES = {
+    "LiveScore": "scoring.live",
+    "adapt_model": "models.registry",
+    "create_model": "models.registry",
+    "finetune": "training.finetune",
+    "load_model": "models.checkpoint",
+    "predict": "inference.predict",
+    "save_model": "models.checkpoint",
+    "score": "scoring.confusion",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use and keep it."""
+    if name == "errors":
+        return import_module("napari_seg.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"napari_seg.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | set(__all__))
