@@ -1,0 +1,1 @@
+"""Corrections → better model: losses, sampling, augmentation, the loop, the guard."""

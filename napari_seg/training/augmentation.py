@@ -1,0 +1,192 @@
+"""Augmentation of training batches, on the device where they lie.
+
+Geometry moves image and labels together; intensity changes the image alone, in the
+ways in which one microscope differs from the next.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_seg.options import Options, option
+
+__all__ = ["AugmentOptions", "augment"]
+
+
+@dataclass(frozen=True)
+class AugmentOptions(Options):
+    """How far a training image may be changed."""
+
+    flips: bool = option(True, "Flips", "Mirror images and turn them by 90°.")
+    rotation: float = option(
+        180.0,
+        "Rotation",
+        "Largest angle by which an image is turned.",
+        minimum=0,
+        maximum=180,
+        unit="°",
+    )
+    scale: float = option(
+        1.25,
+        "Scale",
+        "Largest factor by which an image is made bigger or smaller.",
+        minimum=1,
+        maximum=4,
+        step=0.05,
+    )
+    intensity: float = option(
+        0.5,
+        "Intensity",
+        "Strength of changes of contrast, brightness, gamma and illumination.",
+        minimum=0,
+        maximum=2,
+        step=0.1,
+    )
+    blur: float = option(
+        0.3,
+        "Blur and noise",
+        "Share of images that are blurred, and of those that are made noisy.",
+        minimum=0,
+        maximum=1,
+        step=0.1,
+    )
+    inversion: float = option(
+        0.0,
+        "Inversion",
+        "Share of images whose bright and dark are exchanged.",
+        minimum=0,
+        maximum=1,
+        step=0.1,
+    )
+
+
+def augment(
+    images: Tensor, labels: Tensor, options: AugmentOptions, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return changed copies of a batch.
+
+    Parameters
+    ----------
+    images : Tensor
+        (N, C, H, W) float32, normalised to about 0..1.
+    labels : Tensor
+        (N, H, W) uint8; 255 is unknown, and what comes in from outside becomes 255.
+    options : AugmentOptions
+        Strengths.
+    generator : torch.Generator
+        Source of randomness, on the CPU.
+
+    Returns
+    -------
+    tuple of Tensor
+        Images and labels of the same shapes and dtypes.
+    """
+    images, labels = _move(images, labels, options, generator)
+    draw = _Draw(len(images), generator, images.device)
+    if options.intensity:
+        images = _illuminate(images, options.intensity, draw)
+        images = _recolour(images, options.intensity, draw)
+    if options.inversion:
+        images = torch.where(draw.chosen(options.inversion), 1 - images, images)
+    if options.blur:
+        images = _blur(images, options.blur, generator)
+        noise = torch.randn(images.shape, generator=generator).to(images.device)
+        strength = draw.uniform(0, 0.12) * draw.chosen(options.blur)
+        images = images + noise * strength
+    return images, labels
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """Random values, one for each image (and channel)."""
+
+    count: int
+    generator: torch.Generator
+    device: torch.device
+
+    def uniform(self, low: float, high: float, channels: int = 1) -> Tensor:
+        values = torch.rand(self.count, channels, 1, 1, generator=self.generator)
+        return (low + (high - low) * values).to(self.device)
+
+    def chosen(self, share: float) -> Tensor:
+        return self.uniform(0, 1) < share
+
+
+def _move(
+    images: Tensor, labels: Tensor, options: AugmentOptions, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Rotate, scale and mirror; bilinear for images, nearest for labels."""
+    count = len(images)
+    uniform = torch.rand(4, count, generator=generator)
+    angle = (2 * uniform[0] - 1) * math.radians(options.rotation)
+    scale = torch.exp((2 * uniform[1] - 1) * math.log(options.scale))
+    mirror = torch.where(uniform[2] < 0.5 if options.flips else uniform[2] < 0, -1, 1)
+    if options.flips:
+        angle = angle + (uniform[3] * 4).floor() * (math.pi / 2)
+    cos, sin, zero = torch.cos(angle) / scale, torch.sin(angle) / scale, angle * 0
+    matrix = torch.stack(
+        [
+            torch.stack([cos * mirror, -sin, zero], dim=1),
+            torch.stack([sin * mirror, cos, zero], dim=1),
+        ],
+        dim=1,
+    ).to(images.device)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    moved = F.grid_sample(
+        images, grid, "bilinear", padding_mode="reflection", align_corners=False
+    )
+    # Shifted by one so that the zeros from outside are told from class 0.
+    shifted = (labels.float() + 1)[:, None]
+    ids = F.grid_sample(
+        shifted, grid, "nearest", padding_mode="zeros", align_corners=False
+    )[:, 0]
+    ids = torch.where(ids == 0, 255.0, ids - 1)
+    return moved, ids.to(labels.dtype)
+
+
+def _illuminate(images: Tensor, strength: float, draw: _Draw) -> Tensor:
+    """Multiply with a plane that tilts at random: uneven illumination."""
+    height, width = images.shape[-2:]
+    y = torch.linspace(-1, 1, height, device=images.device)[:, None]
+    x = torch.linspace(-1, 1, width, device=images.device)[None, :]
+    tilt_y = draw.uniform(-0.4, 0.4) * strength
+    tilt_x = draw.uniform(-0.4, 0.4) * strength
+    return images * (1 + tilt_y * y + tilt_x * x)
+
+
+def _recolour(images: Tensor, strength: float, draw: _Draw) -> Tensor:
+    """Change gamma, contrast and brightness, the latter two by channel (stain)."""
+    channels = images.shape[1]
+    gamma = torch.exp(draw.uniform(-0.6, 0.6) * strength)
+    images = images.clamp(min=0) ** gamma + images.clamp(max=0)
+    gray = draw.chosen(0.5)
+    shared, single = draw.uniform(-1, 1), draw.uniform(-1, 1, channels)
+    contrast = torch.exp(0.4 * strength * torch.where(gray, shared, single))
+    shared, single = draw.uniform(-1, 1), draw.uniform(-1, 1, channels)
+    brightness = 0.2 * strength * torch.where(gray, shared, single)
+    return images * contrast + brightness
+
+
+def _blur(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Blur a share of the images with one Gaussian kernel."""
+    count, channels = images.shape[:2]
+    chosen = torch.rand(count, generator=generator) < share
+    if not chosen.any():
+        return images
+    sigma = 0.4 + 1.4 * float(torch.rand(1, generator=generator))
+    radius = math.ceil(2.5 * sigma)
+    offsets = torch.arange(-radius, radius + 1, device=images.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).expand(channels, 1, 1, -1)
+    some = images[chosen]
+    some = F.pad(some, (radius,) * 4, mode="reflect")
+    some = F.conv2d(some, kernel, groups=channels)
+    some = F.conv2d(some, kernel.transpose(2, 3), groups=channels)
+    blurred = images.clone()
+    blurred[chosen] = some
+    return blurred

@@ -1,0 +1,327 @@
+"""The training loop: one for training from scratch, fine-tuning and pretraining."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from napari_seg.errors import InputError, TrainingError
+from napari_seg.models.base import SegmentationModel
+from napari_seg.options import Options, option
+from napari_seg.training.augmentation import AugmentOptions, augment
+from napari_seg.training.losses import LOSSES
+from napari_seg.training.sampling import CropSampler
+
+__all__ = ["Budget", "Step", "TrainOptions", "train"]
+
+#: Weight of the auxiliary head's loss, as in torchvision's reference training.
+_AUXILIARY_WEIGHT = 0.5
+
+
+@dataclass(frozen=True)
+class TrainOptions(Options):
+    """How a network is trained."""
+
+    loss: str = option(
+        "ce_dice",
+        "Loss",
+        "What training makes small: cross entropy for each pixel, Dice for overlap.",
+        choices=tuple(LOSSES),
+    )
+    learning_rate: float = option(
+        1e-3,
+        "Learning rate",
+        "Size of the steps; larger learns faster and is less stable.",
+        minimum=1e-6,
+        maximum=1e-1,
+        step=1e-4,
+    )
+    encoder_rate: float = option(
+        1.0,
+        "Encoder rate",
+        "Learning rate of the encoder as a share of that of the decoder.",
+        minimum=0,
+        maximum=1,
+        step=0.1,
+    )
+    weight_decay: float = option(
+        1e-4,
+        "Weight decay",
+        "Pull of the weights towards zero.",
+        minimum=0,
+        maximum=1,
+        step=1e-4,
+    )
+    batch: int = option(
+        8, "Batch", "Crops in one training step.", minimum=1, maximum=256, unit="crops"
+    )
+    crop: int = option(
+        128,
+        "Crop",
+        "Height and width of a crop.",
+        minimum=32,
+        maximum=1024,
+        step=32,
+        unit="px",
+    )
+    freeze_norm: bool = option(
+        False,
+        "Keep normalisation statistics",
+        "Leave the mean and variance in batch normalisation as they are: right where "
+        "a few images would give poor estimates.",
+    )
+    average: float = option(
+        0.99,
+        "Weight averaging",
+        "Memory of the moving average of the weights that becomes the result.",
+        minimum=0,
+        maximum=0.9999,
+        step=0.01,
+    )
+    augmentation: AugmentOptions = field(default_factory=AugmentOptions)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When training ends: after some steps, some seconds, or whichever is first."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        limits = [limit for limit in (self.steps, self.seconds) if limit is not None]
+        if not limits or any(not limit > 0 for limit in limits):
+            raise InputError(
+                "Training needs a budget above zero: minutes, or a number of steps."
+            )
+
+    def spent(self, steps: int, seconds: float) -> float:
+        """Return the share of the budget that is used up, 0 to 1."""
+        by_steps = steps / self.steps if self.steps else 0.0
+        by_time = seconds / self.seconds if self.seconds else 0.0
+        return min(max(by_steps, by_time), 1.0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one training step reports.
+
+    Attributes
+    ----------
+    step : int
+        Steps done, from 1.
+    loss : float
+        Training loss of this step's batch.
+    spent : float
+        Share of the budget that is used up, 0 to 1.
+    seconds : float
+        Seconds since the start.
+    holdout : float or None
+        Result of `evaluate`, where it was called after this step.
+    """
+
+    step: int
+    loss: float
+    spent: float
+    seconds: float
+    holdout: float | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimate of the seconds until the budget is used up."""
+        return self.seconds * (1 - self.spent) / max(self.spent, 1e-6)
+
+
+def train(
+    model: SegmentationModel,
+    sampler: CropSampler,
+    options: TrainOptions,
+    budget: Budget,
+    *,
+    evaluate: Callable[[SegmentationModel], float] | None = None,
+    evaluations: int = 8,
+    seed: int = 0,
+) -> Iterator[Step]:
+    """Train `model` in place, one yield for each step.
+
+    At its end, and also when the generator is closed before (cancel), `model` holds
+    the weight average that scored best, or the last one where nothing was evaluated,
+    and is in eval mode.
+
+    Parameters
+    ----------
+    model : SegmentationModel
+        On the device where training runs.
+    sampler : CropSampler
+        Batches, on the same device.
+    options : TrainOptions
+        Rates, sizes, loss and augmentation.
+    budget : Budget
+        Steps or seconds.
+    evaluate : callable or None
+        Maps the model (averaged weights, eval mode) to a score, higher is better.
+    evaluations : int
+        How often `evaluate` is called, spread evenly over the budget.
+    seed : int
+        Seed of the augmentation.
+
+    Yields
+    ------
+    Step
+        Loss and progress.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is no longer a finite number.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    device = next(model.parameters()).device
+    loss_function = LOSSES[options.loss]
+    optimizer = _optimizer(model, options)
+    average = _Average(model, options.average)
+    best = math.nan
+    start, step, evaluated = time.monotonic(), 0, 0
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        while (spent := budget.spent(step, time.monotonic() - start)) < 1:
+            _set_rate(optimizer, spent)
+            _set_mode(model, options)
+            images, labels = augment(
+                *sampler.batch(options.batch), options.augmentation, generator
+            )
+            images = images.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(
+                device.type, torch.bfloat16, enabled=device.type == "cuda"
+            ):
+                logits, auxiliary = model.forward_with_auxiliary(images)
+            loss = loss_function(logits.float(), labels)
+            if auxiliary is not None:
+                loss = loss + _AUXILIARY_WEIGHT * loss_function(
+                    auxiliary.float(), labels
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            step += 1
+            average.update(step)
+
+            value = loss.item()
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"Training diverged at step {step}: the loss is {value}. A lower "
+                    "learning rate helps; the model from before is unchanged."
+                )
+            seconds = time.monotonic() - start
+            spent = budget.spent(step, seconds)
+            holdout = None
+            if evaluate is not None and (spent >= 1 or spent * evaluations > evaluated + 1):
+                evaluated = int(spent * evaluations)
+                with average.applied():
+                    holdout = evaluate(model)
+                if not best >= holdout:
+                    best = holdout
+                    average.keep()
+            yield Step(step, value, spent, seconds, holdout)
+    finally:
+        average.finish()
+        model.eval()
+
+
+def _optimizer(model: SegmentationModel, options: TrainOptions) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019) with a rate of its own for the encoder.
+
+    Biases and normalisation parameters are not decayed.
+    """
+    encoder = {id(parameter) for parameter in model.encoder_parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        share = options.encoder_rate if id(parameter) in encoder else 1.0
+        decay = options.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((share, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "peak": options.learning_rate * share,
+                "weight_decay": decay,
+            }
+            for (share, decay), parameters in groups.items()
+        ],
+        lr=options.learning_rate,
+    )
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, spent: float) -> None:
+    """Linear warm-up over 5 % of the budget, then a half cosine to zero."""
+    warm_up = 0.05
+    if spent < warm_up:
+        factor = 0.1 + 0.9 * spent / warm_up
+    else:
+        factor = 0.5 * (1 + math.cos(math.pi * (spent - warm_up) / (1 - warm_up)))
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def _set_mode(model: nn.Module, options: TrainOptions) -> None:
+    model.train()
+    if options.freeze_norm:
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
+
+
+class _Average:
+    """Exponential moving average of weights and statistics (Polyak averaging)."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self._model = model
+        self._decay = decay
+        self._mean = self._snapshot()
+        self._kept: dict[str, Tensor] | None = None
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        state = self._model.state_dict()
+        return {key: value.detach().clone() for key, value in state.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move the average towards the model; young averages forget faster."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        for key, value in self._model.state_dict().items():
+            if value.is_floating_point():
+                self._mean[key].lerp_(value, 1 - decay)
+            else:
+                self._mean[key].copy_(value)
+
+    def applied(self) -> _Swap:
+        """Return a context in which the model has the averaged weights."""
+        return _Swap(self._model, self._mean, self._snapshot())
+
+    def keep(self) -> None:
+        """Remember the average as it is now as the best one."""
+        self._kept = {key: value.clone() for key, value in self._mean.items()}
+
+    def finish(self) -> None:
+        """Give the model the best average, or the last."""
+        self._model.load_state_dict(self._mean if self._kept is None else self._kept)
+
+
+@dataclass
+class _Swap:
+    model: nn.Module
+    inside: dict[str, Tensor]
+    outside: dict[str, Tensor]
+
+    def __enter__(self) -> None:
+        self.model.load_state_dict(self.inside)
+        self.model.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self.model.load_state_dict(self.outside)

@@ -1,0 +1,207 @@
+"""Losses for partly labelled masks.
+
+Every loss is ``(logits, target, *, ignore_index=255, class_weights=None) -> scalar``
+with logits (N, K, H, W) and integer targets (N, H, W).  Ignored pixels are taken out
+before anything is computed, so that they add nothing to the value, to a denominator or
+to the gradient.  With one logit (K = 1) the target is 0 or 1 and the probability a
+sigmoid; otherwise it is the softmax over K.  Without a single counted pixel a loss is 0
+and its gradient too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_seg.errors import LabelsError
+
+__all__ = [
+    "LOSSES",
+    "bce_dice_loss",
+    "bce_loss",
+    "ce_dice_loss",
+    "cross_entropy_loss",
+    "dice_loss",
+]
+
+
+def _counted(
+    logits: Tensor, target: Tensor, ignore_index: int
+) -> tuple[Tensor, Tensor]:
+    """Return logits (P, K) and class ids (P,) of the P pixels that count."""
+    if logits.ndim != 4 or target.shape != (logits.shape[0], *logits.shape[2:]):
+        raise LabelsError(
+            f"Logits {tuple(logits.shape)} and target {tuple(target.shape)} do not "
+            "fit: logits are (N, K, H, W), the target (N, H, W)."
+        )
+    keep = target != ignore_index
+    pixels = logits.movedim(1, -1)
+    ids = target.long()
+    if keep.all():
+        pixels, ids = pixels.reshape(-1, logits.shape[1]), ids.reshape(-1)
+    else:
+        pixels, ids = pixels[keep], ids[keep]
+    highest = max(logits.shape[1], 2) - 1
+    if ids.numel() and (ids.max() > highest or ids.min() < 0):
+        raise LabelsError(
+            f"The target holds class {int(ids.max())}, but the model has classes 0 to "
+            f"{highest} ({ignore_index} marks unknown pixels)."
+        )
+    return pixels, ids
+
+
+def _one_hot(ids: Tensor, pixels: Tensor) -> Tensor:
+    """Return (P, K) zeros and ones; with K = 1 the column of class 1."""
+    if pixels.shape[1] == 1:
+        return ids[:, None].to(pixels.dtype)
+    return F.one_hot(ids, pixels.shape[1]).to(pixels.dtype)
+
+
+def _probabilities(pixels: Tensor) -> Tensor:
+    return pixels.sigmoid() if pixels.shape[1] == 1 else pixels.softmax(dim=1)
+
+
+def dice_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    ignore_index: int = 255,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """Return 1 − soft Dice, averaged over the classes present in the target.
+
+    Per class ``2 Σ p t / (Σ p + Σ t)`` with sums over all counted pixels of the batch
+    (Milletari et al. 2016, arXiv:1606.04797, without the squares; Sudre et al. 2017,
+    arXiv:1707.03237). A class that the target lacks has no overlap to speak of and is
+    left out instead of being given a value by a smoothing constant.
+
+    Parameters
+    ----------
+    logits : Tensor
+        (N, K, H, W), float.
+    target : Tensor
+        (N, H, W), integer class ids.
+    ignore_index : int
+        Target value that marks unknown pixels.
+    class_weights : Tensor or None
+        (K,), weights of the mean over classes.
+
+    Returns
+    -------
+    Tensor
+        Scalar, 0 to 1.
+
+    Raises
+    ------
+    LabelsError
+        If the shapes do not fit, or a class id is outside 0..K−1.
+    """
+    pixels, ids = _counted(logits, target, ignore_index)
+    truth = _one_hot(ids, pixels)
+    # Sums over many pixels: half precision would saturate at 65504.
+    probabilities = _probabilities(pixels).float()
+    overlap = (probabilities * truth).sum(dim=0)
+    total = probabilities.sum(dim=0) + truth.sum(dim=0)
+    present = truth.sum(dim=0) > 0
+    if not present.any():
+        # Nothing to overlap with: with one logit, all-background pixels still have a
+        # probability mass to push down, which is left to the cross-entropy term.
+        return pixels.sum() * 0 if pixels.numel() == 0 else (total * 0).sum()
+    dice = 2 * overlap[present] / total[present]
+    if class_weights is None:
+        return 1 - dice.mean()
+    weights = class_weights.to(dice)[present]
+    return 1 - (dice * weights).sum() / weights.sum()
+
+
+def bce_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    ignore_index: int = 255,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """Return the binary cross entropy, averaged over counted pixels and logits.
+
+    Each of the K logits is a yes-or-no question of its own (sigmoid).
+
+    See :func:`dice_loss` for parameters and errors.
+    """
+    pixels, ids = _counted(logits, target, ignore_index)
+    losses = F.binary_cross_entropy_with_logits(
+        pixels, _one_hot(ids, pixels), reduction="none"
+    )
+    if class_weights is not None:
+        losses = losses * class_weights.to(losses)
+    return losses.sum() / max(losses.numel(), 1)
+
+
+def cross_entropy_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    ignore_index: int = 255,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """Return the cross entropy of the softmax, averaged over counted pixels.
+
+    With class weights it is the weighted mean, as in :func:`torch.nn.functional.\
+cross_entropy`. With one logit it is :func:`bce_loss`.
+
+    See :func:`dice_loss` for parameters and errors.
+    """
+    if logits.shape[1] == 1:
+        return bce_loss(logits, target, ignore_index=ignore_index)
+    pixels, ids = _counted(logits, target, ignore_index)
+    if not ids.numel():
+        return pixels.sum()
+    weight = None if class_weights is None else class_weights.to(pixels)
+    return F.cross_entropy(pixels, ids, weight)
+
+
+def bce_dice_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    ignore_index: int = 255,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """Return :func:`bce_loss` + :func:`dice_loss`."""
+    return bce_loss(
+        logits, target, ignore_index=ignore_index, class_weights=class_weights
+    ) + dice_loss(
+        logits, target, ignore_index=ignore_index, class_weights=class_weights
+    )
+
+
+def ce_dice_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    ignore_index: int = 255,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """Return :func:`cross_entropy_loss` + :func:`dice_loss`.
+
+    The compound loss of nnU-Net (Isensee et al. 2021, Nature Methods 18:203–211).
+    """
+    return cross_entropy_loss(
+        logits, target, ignore_index=ignore_index, class_weights=class_weights
+    ) + dice_loss(
+        logits, target, ignore_index=ignore_index, class_weights=class_weights
+    )
+
+
+Loss = Callable[..., torch.Tensor]
+
+#: The losses by the name that forms and the command line use.
+LOSSES: dict[str, Loss] = {
+    "ce_dice": ce_dice_loss,
+    "bce_dice": bce_dice_loss,
+    "dice": dice_loss,
+    "cross_entropy": cross_entropy_loss,
+    "bce": bce_loss,
+}

@@ -1,0 +1,149 @@
+"""Which pixels a training batch looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_seg.errors import NothingToLearnError
+
+__all__ = ["CropSampler", "Example"]
+
+_UNKNOWN = 255
+#: Places remembered for each example and class; more add nothing but memory.
+_PLACES = 2048
+
+
+@dataclass(frozen=True)
+class Example:
+    """One partly labelled image.
+
+    Attributes
+    ----------
+    image : ndarray
+        (C, H, W) float32, normalised as the model's spec says.
+    labels : ndarray
+        (H, W) uint8 class ids; 255 is unknown.
+    weight : float
+        How often it is drawn, relative to the others.
+    """
+
+    image: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    weight: float = 1.0
+
+
+class CropSampler:
+    """Draws crops that contain known pixels, balanced over the classes.
+
+    A draw chooses a class (half of the time uniformly among the classes that occur,
+    otherwise by their share of the pixels), an example by weight, then a known pixel
+    of that class, and puts it at a random place of the crop.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        At least one with a known pixel.
+    crop : int
+        Height and width of the crops in pixels.
+    seed : int
+        Seed of all draws.
+    device : str or torch.device
+        Where the examples are kept, uploaded once, and the batches are made.
+
+    Raises
+    ------
+    NothingToLearnError
+        If no example has a known pixel.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        crop: int,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._crop = crop
+        self._images: list[Tensor] = []
+        self._labels: list[Tensor] = []
+        self._places: list[dict[int, NDArray[np.intp]]] = []
+        shares: list[dict[int, float]] = []
+        for example in examples:
+            places, counts = self._find_places(example.labels)
+            if not places:
+                continue
+            image, labels = _padded(example, crop)
+            self._images.append(image.to(device))
+            self._labels.append(labels.to(device))
+            self._places.append(places)
+            shares.append({c: example.weight * n for c, n in counts.items()})
+        if not shares:
+            raise NothingToLearnError(
+                "There is nothing to learn from: no pixel of the labels is known. "
+                "Correct the mask with the brush or accept a region first."
+            )
+        self.classes = sorted({c for share in shares for c in share})
+        pixels = np.array([[share.get(c, 0.0) for c in self.classes] for share in shares])
+        # Within a class an example counts by the root of its pixels: a large accepted
+        # region leads, a small correction is still seen.
+        roots = np.sqrt(pixels)
+        self._example_given_class = roots / roots.sum(axis=0)
+        share_of_class = pixels.sum(axis=0) / pixels.sum()
+        self._class_weights = 0.5 * share_of_class + 0.5 / len(self.classes)
+
+    def _find_places(
+        self, labels: NDArray[np.uint8]
+    ) -> tuple[dict[int, NDArray[np.intp]], dict[int, int]]:
+        places, counts = {}, {}
+        for class_id in np.unique(labels):
+            if class_id == _UNKNOWN:
+                continue
+            found = np.flatnonzero(labels == class_id)
+            counts[int(class_id)] = len(found)
+            if len(found) > _PLACES:
+                found = self._rng.choice(found, _PLACES, replace=False)
+            places[int(class_id)] = np.stack(np.unravel_index(found, labels.shape), 1)
+        return places, counts
+
+    def batch(self, size: int) -> tuple[Tensor, Tensor]:
+        """Return images (N, C, crop, crop) float32 and labels (N, crop, crop) uint8."""
+        crops = [self._draw() for _ in range(size)]
+        return (
+            torch.stack([image for image, _ in crops]),
+            torch.stack([labels for _, labels in crops]),
+        )
+
+    def _draw(self) -> tuple[Tensor, Tensor]:
+        column = self._rng.choice(len(self.classes), p=self._class_weights)
+        chosen = self._rng.choice(
+            len(self._images), p=self._example_given_class[:, column]
+        )
+        places = self._places[chosen][self.classes[column]]
+        place = places[self._rng.integers(len(places))]
+        shape = self._labels[chosen].shape
+        top, left = (
+            int(np.clip(p - self._rng.integers(self._crop), 0, side - self._crop))
+            for p, side in zip(place, shape, strict=True)
+        )
+        box = (..., slice(top, top + self._crop), slice(left, left + self._crop))
+        return self._images[chosen][box], self._labels[chosen][box]
+
+
+def _padded(example: Example, crop: int) -> tuple[Tensor, Tensor]:
+    """Return tensors of at least `crop` a side: image mirrored, labels unknown."""
+    image = torch.from_numpy(np.ascontiguousarray(example.image))
+    labels = torch.from_numpy(np.ascontiguousarray(example.labels))
+    bottom = max(crop - labels.shape[0], 0)
+    right = max(crop - labels.shape[1], 0)
+    if not (bottom or right):
+        return image, labels
+    image = F.pad(image[None], (0, right, 0, bottom), mode="replicate")[0]
+    return image, F.pad(labels, (0, right, 0, bottom), value=_UNKNOWN)
