@@ -1,0 +1,74 @@
+# Each command makes what it needs first; nothing has to be activated.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup libraries demo test test-core test-gui test-smoke check bench bench-gpu
+
+BIN := .venv/bin
+# An editable install knows its folder: a checkout that was moved is installed anew.
+STAMP := .venv/.installed-$(shell pwd -P | cksum | cut -d' ' -f1)
+PYTEST := $(BIN)/python -m pytest
+SCREEN := tools/with_screen.sh
+
+help:
+	@echo "make setup      .venv with everything for development (the others do it too)"
+	@echo "make demo       the loop on a real sample; on a virtual screen without a display"
+	@echo "make test       core tests, gui tests (PyQt5), gui smoke test (PyQt6)"
+	@echo "make check      style, types, import contracts, spelling"
+	@echo "make bench      the figures of benchmarks/RESULTS.md; bench-gpu: those of a GPU"
+
+setup: libraries $(STAMP)
+
+libraries:
+	@tools/system_libraries.sh
+
+$(STAMP): pyproject.toml requirements/constraints.txt tools/make_venv.sh
+	@tools/make_venv.sh
+	@touch $@
+
+demo: setup
+	@if [[ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]]; then \
+	    $(BIN)/napari-seg demo; \
+	else \
+	    mkdir -p demo-output && \
+	    $(BIN)/napari-seg demo --tour --screenshot demo-output/tour.png && \
+	    echo "No display here: the tour ran on a virtual one." \
+	        "Its screenshot is demo-output/tour.png"; \
+	fi
+
+# All three run, whatever the first one finds.
+test: setup
+	@failed=; \
+	for part in core gui smoke; do \
+	    $(MAKE) --no-print-directory test-$$part || failed+=" $$part"; \
+	done; \
+	if [[ -n "$$failed" ]]; then echo "Failed:$$failed"; exit 1; fi
+
+test-core: setup
+	@echo "== Core tests, without Qt and display"
+	@env -u DISPLAY -u WAYLAND_DISPLAY \
+	    $(PYTEST) -p no:pytest-qt -p no:napari -m "not gui" --ignore tests/_qt
+
+test-gui: setup
+	@echo "== Gui tests, PyQt5"
+	@QT_API=pyqt5 $(SCREEN) $(PYTEST) -m gui tests/_qt
+
+test-smoke: setup
+	@echo "== Gui smoke test, PyQt6"
+	@QT_API=pyqt6 $(SCREEN) $(PYTEST) -m smoke tests/_qt
+
+check: setup
+	@failed=; \
+	run() { echo "== $$*"; "$$@" || failed+=" $${1##*/}"; }; \
+	run $(BIN)/ruff check .; \
+	run $(BIN)/ruff format --check .; \
+	run $(BIN)/mypy; \
+	run $(BIN)/lint-imports; \
+	run $(BIN)/codespell; \
+	if [[ -n "$$failed" ]]; then echo "Failed:$$failed"; exit 1; fi
+
+bench: setup
+	@$(BIN)/python -m benchmarks
+
+bench-gpu: setup
+	@$(BIN)/python -m benchmarks --gpu
