@@ -1,0 +1,243 @@
+"""Fine-tuning on partly labelled images, judged on held-out regions."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from napari_seg.inference.device import pick_device
+from napari_seg.models.base import SegmentationModel
+from napari_seg.options import option
+from napari_seg.scoring.confusion import Scores
+from napari_seg.training.augmentation import AugmentOptions
+from napari_seg.training.examples import prepare_examples
+from napari_seg.training.guard import Holdout, Verdict, compare, hold_out, known_pixels
+from napari_seg.training.loop import Budget, Step, TrainOptions, train
+from napari_seg.training.sampling import CropSampler, Example
+
+__all__ = ["FinetuneOptions", "FinetuneResult", "finetune"]
+
+
+@dataclass(frozen=True)
+class FinetuneOptions(TrainOptions):
+    """How a model is fine-tuned on corrections."""
+
+    holdout: float = option(
+        0.2,
+        "Held out",
+        "Share of the labelled regions that only the comparison of old and new sees.",
+        minimum=0,
+        maximum=0.9,
+        step=0.05,
+    )
+    replay_share: float = option(
+        0.3,
+        "Replay",
+        "Share of the crops that come from earlier images, so that nothing is "
+        "forgotten.",
+        minimum=0,
+        maximum=0.9,
+        step=0.1,
+    )
+    augmentation: AugmentOptions = field(
+        default_factory=lambda: AugmentOptions(scale=1.25, intensity=0.5, blur=0.1)
+    )
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """A fine-tuned model and what the guard says of it.
+
+    Attributes
+    ----------
+    model : SegmentationModel
+        The new model, on the CPU, in eval mode; the given one is unchanged.
+    verdict : Verdict
+        Old against new on held-out regions of the given images.
+    earlier : Verdict or None
+        The same on held-out regions of the replayed images: what was forgotten.
+    history : list of Step
+        Every training step.
+    seconds : float
+        From the call to the verdict.
+    stopped : bool
+        Whether `should_stop` ended it; the model is then the best so far.
+    """
+
+    model: SegmentationModel
+    verdict: Verdict
+    earlier: Verdict | None
+    history: list[Step]
+    seconds: float
+    stopped: bool
+
+    @property
+    def before(self) -> Scores:
+        """Scores of the given model on held-out regions."""
+        return self.verdict.before
+
+    @property
+    def after(self) -> Scores:
+        """Scores of the new model on the same regions."""
+        return self.verdict.after
+
+    @property
+    def improved(self) -> bool:
+        """Whether the new model is better beyond chance."""
+        return self.verdict.improved
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values, the weights aside."""
+        return {
+            **self.verdict.to_dict(),
+            "earlier": self.earlier.to_dict() if self.earlier else None,
+            "steps": len(self.history),
+            "seconds": self.seconds,
+            "stopped": self.stopped,
+        }
+
+
+def finetune(
+    model: SegmentationModel,
+    images: Sequence[ArrayLike],
+    labels: Sequence[ArrayLike],
+    minutes: float | None = None,
+    holdout: float = 0.2,
+    seed: int = 0,
+    *,
+    steps: int | None = None,
+    replay: tuple[Sequence[ArrayLike], Sequence[ArrayLike]] | None = None,
+    ranges: Sequence[ArrayLike | None] | None = None,
+    device: str = "auto",
+    options: FinetuneOptions | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> FinetuneResult:
+    """Fine-tune a copy of `model` on partly labelled images.
+
+    Parameters
+    ----------
+    model : SegmentationModel
+        The start; left unchanged.
+    images : sequence of array
+        (Y, X) or (Y, X, C) each, any real dtype.
+    labels : sequence of array of int
+        (Y, X) each: class ids, 255 where the class is unknown.
+    minutes : float or None
+        Time budget; one minute where neither this nor `steps` is given.
+    holdout : float
+        Share of the labelled regions that is held out for the verdict.
+    seed : int
+        Seed of sampling and augmentation.
+    steps : int or None
+        Budget in training steps.
+    replay : tuple or None
+        Images and labels of earlier work, mixed in against forgetting.
+    ranges : sequence of (array of shape (C, 2) or None), optional
+        Intensities of each image that become 0 and 1, where `images` are windows of
+        larger images; by default percentiles of each image.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    options : FinetuneOptions or None
+        Rates, sizes, augmentation; `holdout` above goes before theirs.
+    on_step : callable or None
+        Called after each step.
+    should_stop : callable or None
+        Asked after each step; True ends training with the best model so far.
+
+    Returns
+    -------
+    FinetuneResult
+        New model, scores before and after on held-out regions, history.
+
+    Raises
+    ------
+    NothingToLearnError
+        If no pixel is labelled.
+    LabelsError, ImageError, ChannelError
+        If labels, images and model do not fit each other.
+    TrainingError
+        If training diverged.
+    """
+    start = time.monotonic()
+    options = replace(options or FinetuneOptions(), holdout=holdout)
+    if minutes is None and steps is None:
+        minutes = 1.0
+    budget = Budget(steps, None if minutes is None else minutes * 60)
+    torch.manual_seed(seed)
+    tuned = copy.deepcopy(model).to(pick_device(device))
+    examples = prepare_examples(images, labels, model.spec, ranges)
+    old = prepare_examples(*replay, model.spec) if replay else []
+    training, held_out = hold_out(examples, options.holdout)
+    replayed, earlier = hold_out(old, options.holdout)
+    sampler = _sampler(training, replayed, options, seed, tuned)
+    before = _confusions(tuned, held_out, earlier)
+    history, stopped = [], False
+    progress = train(
+        tuned,
+        sampler,
+        options,
+        budget,
+        evaluate=held_out.score if len(held_out) else None,
+        seed=seed,
+    )
+    for step in progress:
+        history.append(step)
+        if on_step is not None:
+            on_step(step)
+        if should_stop is not None and should_stop():
+            stopped = True
+            progress.close()
+    after = _confusions(tuned, held_out, earlier)
+    verdict, forgotten = (
+        compare(old_counts, new_counts)
+        for old_counts, new_counts in zip(before, after, strict=True)
+    )
+    tuned = tuned.cpu()
+    tuned.spec = tuned.spec.with_history(
+        {
+            "parent": model.spec.name,
+            "steps": len(history),
+            "known_pixels": known_pixels(training),
+            "dice_before": verdict.to_dict()["before"]["mean_dice"],
+            "dice_after": verdict.to_dict()["after"]["mean_dice"],
+        }
+    )
+    return FinetuneResult(
+        model=tuned,
+        verdict=verdict,
+        earlier=forgotten if forgotten.regions else None,
+        history=history,
+        seconds=time.monotonic() - start,
+        stopped=stopped,
+    )
+
+
+def _sampler(
+    training: list[Example],
+    replayed: list[Example],
+    options: FinetuneOptions,
+    seed: int,
+    model: SegmentationModel,
+) -> CropSampler:
+    """Return a sampler in which replayed images have their share of the crops."""
+    device = next(model.parameters()).device
+    if not replayed:
+        return CropSampler(training, options.crop, seed, device)
+    ratio = options.replay_share / (1 - options.replay_share)
+    weight = ratio * known_pixels(training) / max(known_pixels(replayed), 1)
+    weighted = [replace(example, weight=weight) for example in replayed]
+    return CropSampler([*training, *weighted], options.crop, seed, device)
+
+
+def _confusions(model: SegmentationModel, *parts: Holdout) -> list[np.ndarray]:
+    model.eval()
+    return [part.confusions(model) for part in parts]
+
