@@ -2,18 +2,115 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from napari_seg.errors import LabelsError
+from napari_seg.inference.axes import read_axes
+from napari_seg.inference.normalization import channel_ranges, normalize
 from napari_seg.models.spec import ModelSpec
+from napari_seg.scoring.confusion import UNKNOWN
+from napari_seg.training.sampling import Example
+
+__all__ = ["prepare_examples", "prepare_image"]
 
 
-def normalized(image, spec: ModelSpec) -> NDArray[np.float32]:
-    planes = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
-    planes = planes.astype(np.float32)
-    lo, hi = np.percentile(planes, [spec.normalization.low, spec.normalization.high], axis=(1, 2))
-    out = (planes - lo[:, None, None]) / np.maximum(hi - lo, 1e-6)[:, None, None]
-    out = np.clip(out, -0.5, 2.0)
-    if spec.gray_as_rgb and len(out) == 1:
-        out = np.repeat(out, 3, axis=0)
-    return np.ascontiguousarray(out, dtype=np.float32)
+def prepare_image(
+    image: ArrayLike, spec: ModelSpec, ranges: ArrayLike | None = None
+) -> NDArray[np.float32]:
+    """Return an image as the network sees it.
+
+    Parameters
+    ----------
+    image : array
+        (Y, X) or (Y, X, C), any real dtype.
+    spec : ModelSpec
+        Channels and normalisation.
+    ranges : array of shape (C, 2), optional
+        Intensities that become 0 and 1; by default percentiles of this image.
+
+    Returns
+    -------
+    ndarray of float32, shape (C, Y, X)
+        C is ``spec.in_channels``.
+
+    Raises
+    ------
+    ImageError, ChannelError
+        If the image does not fit the model.
+    """
+    pixels = np.asarray(image)
+    axes = "YX" if pixels.ndim == 2 else "YXC"
+    reading = read_axes(pixels.shape, pixels.dtype, spec, axes)
+    if ranges is None:
+        ranges = channel_ranges(pixels, reading, spec.normalization)
+    scaled = normalize(reading.plane(pixels), np.asarray(ranges, np.float64))
+    if len(scaled) == 1 and spec.gray_as_rgb:
+        scaled = np.repeat(scaled, spec.in_channels, axis=0)
+    return np.ascontiguousarray(scaled)
+
+
+def prepare_examples(
+    images: Sequence[ArrayLike],
+    labels: Sequence[ArrayLike],
+    spec: ModelSpec,
+    ranges: Sequence[ArrayLike | None] | None = None,
+) -> list[Example]:
+    """Return examples for a model from images and their partial labels.
+
+    Parameters
+    ----------
+    images : sequence of array
+        (Y, X) or (Y, X, C) each.
+    labels : sequence of array of int
+        (Y, X) each: class ids, 255 where unknown.
+    spec : ModelSpec
+        Channels, classes and normalisation.
+    ranges : sequence of (array of shape (C, 2) or None), optional
+        See :func:`prepare_image`.
+
+    Raises
+    ------
+    LabelsError
+        If there are not as many labels as images, or shapes, dtypes or ids do not
+        fit.
+    ImageError, ChannelError
+        If an image does not fit the model.
+    """
+    if len(images) != len(labels):
+        raise LabelsError(
+            f"{len(images)} images and {len(labels)} label images were given; each "
+            "image needs its own."
+        )
+    each_range = ranges if ranges is not None else [None] * len(images)
+    return [
+        Example(prepare_image(image, spec, limits), _checked(ids, image, spec))
+        for image, ids, limits in zip(images, labels, each_range, strict=True)
+    ]
+
+
+def _checked(labels: ArrayLike, image: Any, spec: ModelSpec) -> NDArray[np.uint8]:
+    ids, shape = np.asarray(labels), np.shape(image)[:2]
+    if ids.shape != shape:
+        raise LabelsError(
+            f"Labels of shape {ids.shape} do not fit an image of {shape[0]} × "
+            f"{shape[1]} pixels; they must have one value for each pixel."
+        )
+    if ids.dtype.kind not in "iub":
+        raise LabelsError(
+            f"Labels have dtype {ids.dtype}; they must be integers (class ids, and "
+            f"{UNKNOWN} where the class is unknown)."
+        )
+    foreign = np.unique(ids[(ids >= spec.n_classes) & (ids != UNKNOWN)])
+    if foreign.size or (ids.size and ids.min() < 0):
+        found = foreign[0] if foreign.size else ids.min()
+        raise LabelsError(
+            f"Labels hold class {found}, but the model has the classes 0 to "
+            f"{spec.n_classes - 1} ({', '.join(spec.classes)}). Use "
+            "adapt_model(model, classes=[...]) to add classes, or "
+            f"{UNKNOWN} for unknown pixels."
+        )
+    return ids.astype(np.uint8)

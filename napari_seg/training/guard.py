@@ -18,12 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from napari_seg.models.base import SegmentationModel
-from napari_seg.scoring.confusion import Scores, confusion_matrix
+from napari_seg.scoring.confusion import UNKNOWN, Scores, confusion_matrix
 from napari_seg.training.sampling import Example
 
 __all__ = ["Holdout", "Verdict", "compare", "hold_out"]
 
-_UNKNOWN = 255
 #: Sides of a held-out region in pixels: the largest that gives enough regions.
 _SIDES = (64, 32, 16)
 _ENOUGH_REGIONS = 4
@@ -68,7 +67,7 @@ def hold_out(
         chosen = chosen[1:]
     labels = [example.labels.copy() for example in examples]
     for region in chosen:
-        labels[region.example][region.box] = _UNKNOWN
+        labels[region.example][region.box] = UNKNOWN
     training = [
         replace(example, labels=rest)
         for example, rest in zip(examples, labels, strict=True)
@@ -83,7 +82,7 @@ def _regions(examples: Sequence[Example]) -> list[Region]:
             Region(index, box, _chance(example.image[(..., *box)]))
             for index, example in enumerate(examples)
             for box in _squares(example.labels.shape, side)
-            if np.count_nonzero(example.labels[box] != _UNKNOWN) >= _MIN_PIXELS
+            if np.count_nonzero(example.labels[box] != UNKNOWN) >= _MIN_PIXELS
         ]
         if len(found) >= _ENOUGH_REGIONS:
             break
@@ -245,4 +244,4 @@ def compare(
 
 def known_pixels(examples: Iterable[Example]) -> int:
     """Return the number of labelled pixels."""
-    return sum(int(np.count_nonzero(e.labels != _UNKNOWN)) for e in examples)
+    return sum(int(np.count_nonzero(e.labels != UNKNOWN)) for e in examples)

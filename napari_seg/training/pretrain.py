@@ -28,7 +28,7 @@ from napari_seg.models.base import SegmentationModel
 from napari_seg.models.checkpoint import load_model, save_model
 from napari_seg.models.registry import create_model
 from napari_seg.training.augmentation import AugmentOptions
-from napari_seg.training.examples import normalized
+from napari_seg.training.examples import prepare_image
 from napari_seg.training.loop import Budget, TrainOptions, train
 from napari_seg.training.sampling import CropSampler, Example
 
@@ -61,7 +61,7 @@ def _experiments(folder: Path) -> dict[str, list[str]]:
 def _read(folder: Path, name: str, weight: float, model: SegmentationModel) -> Example:
     image = tifffile.imread(folder / "images" / name)
     labels = tifffile.imread(folder / "masks" / name).astype(np.uint8)
-    return Example(normalized(image, model.spec), labels, weight)
+    return Example(prepare_image(image, model.spec), labels, weight)
 
 
 def _split(

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_seg.errors import NothingToLearnError
+from napari_seg.scoring.confusion import UNKNOWN
 
 __all__ = ["CropSampler", "Example"]
 
-_UNKNOWN = 255
 #: Places remembered for each example and class; more add nothing but memory.
 _PLACES = 2048
 
@@ -104,7 +104,7 @@ class CropSampler:
     ) -> tuple[dict[int, NDArray[np.intp]], dict[int, int]]:
         places, counts = {}, {}
         for class_id in np.unique(labels):
-            if class_id == _UNKNOWN:
+            if class_id == UNKNOWN:
                 continue
             found = np.flatnonzero(labels == class_id)
             counts[int(class_id)] = len(found)
@@ -146,4 +146,4 @@ def _padded(example: Example, crop: int) -> tuple[Tensor, Tensor]:
     if not (bottom or right):
         return image, labels
     image = F.pad(image[None], (0, right, 0, bottom), mode="replicate")[0]
-    return image, F.pad(labels, (0, right, 0, bottom), value=_UNKNOWN)
+    return image, F.pad(labels, (0, right, 0, bottom), value=UNKNOWN)
