@@ -1,0 +1,89 @@
+"""The ledger's sums, of the whole mask or of a part of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_seg.corrections.packed import ACCEPTED, PackedPixels
+from napari_seg.scoring.confusion import Scores, scored_block
+from napari_seg.scoring.regions import Box, intersection, relative, split
+from napari_seg.scoring.tally import UNKNOWN, Tally
+
+__all__ = ["Counts"]
+
+
+class Counts:
+    """Pixels per flags, label and reference within a box, kept by moving pixels.
+
+    Parameters
+    ----------
+    pixels : PackedPixels
+        Labels and flags.
+    reference : ndarray of uint8
+        What the model said, of the shape of the mask.
+    box : tuple of slice
+        Where pixels are counted.
+    """
+
+    def __init__(
+        self, pixels: PackedPixels, reference: NDArray[np.uint8], box: Box
+    ) -> None:
+        self.box = box
+        self._bits = pixels.bits
+        self._tally = Tally(pixels.rows)
+        for piece in split(box):
+            self._tally.add(pixels.data[piece], reference[piece])
+
+    @property
+    def table(self) -> NDArray[np.int64]:
+        """Pixels, (4 flags, label codes, 256 references)."""
+        return self._tally.counts.reshape(4, 1 << self._bits, 256)
+
+    def move(
+        self,
+        piece: Box,
+        changed: NDArray[np.bool_],
+        before: tuple[NDArray[Any], NDArray[np.uint8]],
+        after: tuple[NDArray[Any], NDArray[np.uint8]],
+    ) -> None:
+        """Count changed pixels anew.
+
+        Parameters
+        ----------
+        piece : tuple of slice
+            Where the arrays lie.
+        changed : ndarray of bool
+            Pixels that may differ between `before` and `after`.
+        before, after : (packed pixels, reference)
+            Of the shape of `changed`.
+        """
+        inside = intersection(piece, self.box)
+        if inside is None:
+            return
+        if inside != piece:
+            part = relative(inside, piece)
+            changed = changed[part]
+            before = before[0][part], before[1][part]
+            after = after[0][part], after[1][part]
+        self._tally.remove(before[0][changed], before[1][changed])
+        self._tally.add(after[0][changed], after[1][changed])
+
+    def scores(self, n_classes: int, reviewed: bool) -> Scores:
+        """Return the scores of all pixels, or of the accepted ones only."""
+        table = self.table[ACCEPTED:] if reviewed else self.table
+        # Of each flag's table only the classes are read, so cost is that of K x K.
+        return Scores(scored_block(table[:, :n_classes].sum(axis=0), n_classes))
+
+    def flagged(self, flag: int) -> int:
+        """Return the number of pixels with any of the bits of `flag`."""
+        return sum(int(self.table[flags].sum()) for flags in range(4) if flags & flag)
+
+    def per_label(self) -> NDArray[np.int64]:
+        """Return the pixels of each label 0 to 254, (255,)."""
+        codes: NDArray[np.int64] = self.table.sum(axis=(0, 2))
+        counts = np.zeros(UNKNOWN, np.int64)
+        counts[: codes.size - 1] = codes[:-1]
+        return counts
