@@ -1,0 +1,1 @@
+"""What predicts: architectures, their files, and how they are made."""

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from napari_seg.errors import ChannelError, ImageError
-from napari_seg.models.spec import ModelSpec
+from napari_seg.models.spec import MIN_SIDE, ModelSpec
 
 __all__ = ["MIN_SIDE", "SegmentationModel"]
-
-#: Smallest height and width that every architecture takes, in pixels.
-MIN_SIDE = 32
 
 
 class SegmentationModel(nn.Module):
@@ -72,8 +68,7 @@ class SegmentationModel(nn.Module):
 
     def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return ``(logits, auxiliary logits or None)``; the latter serve training."""
-        if not torch.jit.is_tracing():
-            self._check(x)
+        self._check(x)
         return self.logits(x)
 
     def _check(self, x: Tensor) -> None:

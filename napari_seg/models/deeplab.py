@@ -42,7 +42,8 @@ class _ImagePooling(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, channels, H, W), constant over H and W."""
-        return super().forward(x).expand(-1, -1, *x.shape[-2:])  # type: ignore[no-any-return]
+        pooled: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return pooled.expand(-1, -1, *x.shape[-2:])
 
 
 class ASPP(nn.Module):

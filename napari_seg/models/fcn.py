@@ -75,9 +75,8 @@ class _VGGFCN(SegmentationModel):
         nn.init.normal_(self.score.weight, std=0.01)
         # Sec. 4.2: the scores of the pooling layers start at zero, so that the finer
         # nets begin as the coarser one.
-        for score in self.pool_scores:
-            nn.init.zeros_(score.weight)
-            nn.init.zeros_(score.bias)
+        for parameter in self.pool_scores.parameters():
+            nn.init.zeros_(parameter)
 
     def _poolings(self, x: Tensor) -> Iterator[Tensor]:
         for layer in self.features:

@@ -236,6 +236,6 @@ def _move_classes(old: Tensor, fresh: Tensor, rows: list[int]) -> Tensor:
             torch.tensor(sources)[:, None], torch.tensor(sources)
         ]
         return moved
-    moved = moved * 0.1 if old.ndim > 1 else torch.full_like(fresh, old.min() - 1)
+    moved = moved * 0.1 if old.ndim > 1 else torch.full_like(fresh, float(old.min()) - 1)
     moved[kept] = old[sources]
     return moved

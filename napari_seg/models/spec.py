@@ -7,10 +7,13 @@ from typing import Any
 
 from napari_seg.errors import InputError
 
-__all__ = ["MAX_CLASSES", "ModelSpec", "Normalization"]
+__all__ = ["MAX_CLASSES", "MIN_SIDE", "ModelSpec", "Normalization"]
 
 #: 255 means "unknown" in a label image, so ids 0..254 are left for classes.
 MAX_CLASSES = 255
+
+#: Smallest height and width that every architecture takes, in pixels.
+MIN_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         if self.in_channels < 1:
-            raise InputError(f"in_channels is {self.in_channels}; it must be at least 1.")
+            raise InputError(
+                f"in_channels is {self.in_channels}; it must be at least 1."
+            )
         if not 2 <= len(self.classes) <= MAX_CLASSES:
             raise InputError(
                 f"{len(self.classes)} classes given; a model has 2 to {MAX_CLASSES} "
@@ -114,7 +119,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelSpec:
-        """Build a spec from :meth:`to_dict`; unknown keys of later versions are left out.
+        """Build a spec from :meth:`to_dict`; keys of later versions are left out.
 
         Raises
         ------
@@ -129,4 +134,6 @@ class ModelSpec:
             kept["normalization"] = Normalization(**kept.get("normalization", {}))
             return cls(**kept)
         except (KeyError, TypeError) as error:
-            raise InputError(f"The model's description is incomplete: {error}.") from error
+            raise InputError(
+                f"The model's description is incomplete: {error}."
+            ) from error

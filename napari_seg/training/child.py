@@ -130,7 +130,8 @@ class FinetuneChild:
             self.cancel()
         last: deque[str] = deque(maxlen=_LAST_LINES)
         try:
-            assert process.stderr is not None and process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout is not None
             for line in process.stderr:
                 step = step_from_json(line)
                 if step is not None:

@@ -240,4 +240,3 @@ def _sampler(
 def _confusions(model: SegmentationModel, *parts: Holdout) -> list[np.ndarray]:
     model.eval()
     return [part.confusions(model) for part in parts]
-

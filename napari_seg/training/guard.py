@@ -1,4 +1,4 @@
-"""The guard: is the new model better on pixels that training never saw?
+"""The guard asks: is the new model better on pixels that training never saw.
 
 Labelled images are cut into square regions.  Some are held out: their labels are
 unknown to training and known to the guard only.  Which ones depends on a hash of

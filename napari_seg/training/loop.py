@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import torch
@@ -146,7 +146,7 @@ def train(
     evaluate: Callable[[SegmentationModel], float] | None = None,
     evaluations: int = 8,
     seed: int = 0,
-) -> Iterator[Step]:
+) -> Generator[Step, None, None]:
     """Train `model` in place, one yield for each step.
 
     At its end, and also when the generator is closed before (cancel), `model` holds
@@ -221,7 +221,9 @@ def train(
             seconds = time.monotonic() - start
             spent = budget.spent(step, seconds)
             holdout = None
-            if evaluate is not None and (spent >= 1 or spent * evaluations > evaluated + 1):
+            if evaluate is not None and (
+                spent >= 1 or spent * evaluations > evaluated + 1
+            ):
                 evaluated = int(spent * evaluations)
                 with average.applied():
                     holdout = evaluate(model)

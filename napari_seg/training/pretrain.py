@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
-from numpy.typing import NDArray
 
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.checkpoint import load_model, save_model

@@ -91,7 +91,9 @@ class CropSampler:
                 "Correct the mask with the brush or accept a region first."
             )
         self.classes = sorted({c for share in shares for c in share})
-        pixels = np.array([[share.get(c, 0.0) for c in self.classes] for share in shares])
+        pixels = np.array(
+            [[share.get(c, 0.0) for c in self.classes] for share in shares]
+        )
         # Within a class an example counts by the root of its pixels: a large accepted
         # region leads, a small correction is still seen.
         roots = np.sqrt(pixels)

@@ -1,0 +1,89 @@
+"""The model files that can be found here, and what is in them; loads no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from napari_seg.errors import InputError, ModelFileError
+from napari_seg.models.spec import ModelSpec
+from napari_seg.resources import bundled_models_folder
+
+__all__ = ["FORMAT", "SUFFIX", "bundled_models", "find_model", "read_spec"]
+
+FORMAT = "napari-seg model"
+SUFFIX = ".safetensors"
+
+
+def bundled_models() -> dict[str, Path]:
+    """Return the model files that come with the package, by name."""
+    return {
+        path.stem: path for path in sorted(bundled_models_folder().glob(f"*{SUFFIX}"))
+    }
+
+
+def find_model(name_or_path: str | os.PathLike[str]) -> Path:
+    """Return the file of a bundled model's name or of a path.
+
+    Raises
+    ------
+    ModelFileError
+        If there is neither such a name nor such a file.
+    """
+    bundled = bundled_models()
+    if str(name_or_path) in bundled:
+        return bundled[str(name_or_path)]
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    names = ", ".join(bundled) or "none"
+    raise ModelFileError(
+        f"No model {str(name_or_path)!r}: give a {SUFFIX} file saved by napari-seg, "
+        f"or the name of a bundled model ({names})."
+    )
+
+
+def read_spec(name_or_path: str | os.PathLike[str]) -> ModelSpec:
+    """Return the description in a model file without reading its weights.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, damaged, pickled or made by another program.
+    """
+    path = find_model(name_or_path)
+    _refuse_pickle(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path.name} is not a readable safetensors file ({error}); it may be "
+            "damaged, or cut off while it was copied."
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(
+            f"{path.name} was made by another program: napari-seg opens model files "
+            "that were saved by napari-seg (save_model, or Export in the dock)."
+        )
+    try:
+        return ModelSpec.from_dict(json.loads(metadata["spec"]))
+    except (KeyError, json.JSONDecodeError, InputError) as error:
+        raise ModelFileError(
+            f"The description in {path.name} cannot be read: {error}"
+        ) from error
+
+
+def _refuse_pickle(path: Path) -> None:
+    """Raise for torch's own formats, which can run any code when they are opened."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        raise ModelFileError(
+            f"{path.name} is a pickled file (torch.save), which can run any code when "
+            "it is opened; napari-seg opens safetensors files only. In the program "
+            "that made it, save the weights with safetensors."
+        )
