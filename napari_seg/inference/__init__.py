@@ -1,0 +1,1 @@
+"""Image → mask: axes, normalisation, tiles, devices, prediction."""

@@ -1,0 +1,154 @@
+"""Intensities → the range that networks are trained on.
+
+One range for each channel of the whole image, never of a tile: the same tissue gets the
+same values wherever the tiles are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from math import ceil, prod, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_seg.inference.axes import AxesReading, Box
+from napari_seg.models.spec import Normalization
+
+__all__ = ["CLIP", "channel_ranges", "normalize"]
+
+#: Bounds of normalised values. A hot pixel would otherwise outweigh its surroundings,
+#: while the tails beyond both percentiles still carry information.
+CLIP = (-0.5, 2.0)
+
+_MAX_SAMPLES = 4_000_000
+_MAX_PLANES = 64
+_LAZY_BOX = 256
+_LAZY_PLANES = 16
+_LAZY_BOXES = 64
+
+
+def channel_ranges(
+    image: Any, reading: AxesReading, normalization: Normalization
+) -> NDArray[np.float64]:
+    """Return the intensities that are mapped to 0 and 1 in each channel.
+
+    Above four million pixels, an array in memory is sampled on a regular lattice, and
+    a lazy one (dask, zarr, memory map) in boxes of 256 × 256 on a regular lattice, so
+    that few chunks are read. The samples are the same at each call.
+
+    Parameters
+    ----------
+    image : array
+        Of the shape that was read.
+    reading : AxesReading
+        Meaning of its axes.
+    normalization : Normalization
+        Percentiles.
+
+    Returns
+    -------
+    ndarray
+        (C, 2) float64, low and high; high > low always. Where the percentiles
+        coincide, as with a few spots on a black ground, minimum and maximum stand in;
+        a flat channel, or one without a finite value, gets a width of 1. A bool image
+        has the range 0 to 1.
+    """
+    if image.dtype.kind == "b":
+        return np.tile([0.0, 1.0], (reading.channels, 1))
+    parts = list(_samples(image, reading))
+    percentiles = (normalization.low, normalization.high)
+    return np.array(
+        [
+            _range(
+                np.concatenate([part[channel].ravel() for part in parts]), percentiles
+            )
+            for channel in range(reading.channels)
+        ]
+    )
+
+
+def normalize(plane: NDArray[Any], ranges: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Scale each channel's range to 0…1 and clip to -0.5…2.
+
+    Parameters
+    ----------
+    plane : ndarray
+        (C, Y, X) of any real dtype. NaN and -inf count as low, +inf as high.
+    ranges : ndarray
+        (C, 2) float64 of :func:`channel_ranges`.
+
+    Returns
+    -------
+    ndarray
+        (C, Y, X) float32, a new array.
+    """
+    # float32 holds 16-bit integers exactly; anything wider would lose the digits that
+    # a narrow range on a high offset needs.
+    small = plane.dtype.kind in "bui" and plane.dtype.itemsize <= 2
+    dtype = np.float32 if small else np.float64
+    low, high = ranges.astype(dtype).T[..., np.newaxis, np.newaxis]
+    scaled: NDArray[np.floating] = plane.astype(dtype)
+    np.subtract(scaled, low, out=scaled)
+    np.divide(scaled, high - low, out=scaled)
+    if plane.dtype.kind == "f":
+        np.nan_to_num(scaled, copy=False, nan=0.0, neginf=0.0, posinf=1.0)
+    np.clip(scaled, *CLIP, out=scaled)
+    return scaled.astype(np.float32, copy=False)
+
+
+def _samples(image: Any, reading: AxesReading) -> Iterator[NDArray[Any]]:
+    """Yield (C, Y, X) parts of the image, at most about four million pixels in all."""
+    everything = prod(reading.spatial_shape) <= _MAX_SAMPLES
+    lazy = not isinstance(image, np.ndarray) or isinstance(image, np.memmap)
+    if everything:
+        indices, boxes = list(reading.indices()), [(slice(None), slice(None))]
+    elif lazy:
+        indices = _spread(list(reading.indices()), _LAZY_PLANES)
+        boxes = _lattice_of_boxes(reading.plane_shape, _LAZY_BOXES / len(indices))
+    else:
+        indices = _spread(list(reading.indices()), _MAX_PLANES)
+        step = ceil(sqrt(len(indices) * prod(reading.plane_shape) / _MAX_SAMPLES))
+        boxes = [(slice(None, None, step), slice(None, None, step))]
+    for index, box in product(indices, boxes):
+        yield reading.plane(image, index, box)
+
+
+def _spread(indices: list[tuple[int, ...]], at_most: int) -> list[tuple[int, ...]]:
+    """Return evenly spaced planes, the first and the last among them."""
+    chosen = np.linspace(0, len(indices) - 1, min(at_most, len(indices)))
+    return [indices[i] for i in chosen.round().astype(int)]
+
+
+def _lattice_of_boxes(plane_shape: tuple[int, int], wanted: float) -> list[Box]:
+    per_side = ceil(sqrt(wanted))
+    rows, columns = (
+        [
+            slice(start, start + _LAZY_BOX)
+            for start in np.unique(
+                np.linspace(0, max(0, length - _LAZY_BOX), per_side).astype(int)
+            ).tolist()
+        ]
+        for length in plane_shape
+    )
+    return list(product(rows, columns))
+
+
+def _range(
+    values: NDArray[Any], percentiles: tuple[float, float]
+) -> tuple[float, float]:
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 1.0
+    low, high = map(float, np.percentile(values.astype(np.float64), percentiles))
+    if _is_flat(low, high):
+        low, high = float(values.min()), float(values.max())
+    return (low, low + 1.0) if _is_flat(low, high) else (low, high)
+
+
+def _is_flat(low: float, high: float) -> bool:
+    # Below this width, what is left between the two is rounding, not signal.
+    return bool(high - low <= 4 * np.spacing(max(abs(low), abs(high))))

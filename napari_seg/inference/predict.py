@@ -1,0 +1,245 @@
+"""Image → mask, tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_seg.inference.axes import Box, as_array, read_axes
+from napari_seg.inference.device import pick_device
+from napari_seg.inference.engine import Job, TileResult
+from napari_seg.inference.normalization import channel_ranges
+from napari_seg.inference.runner import Cancelled, TileRunner
+from napari_seg.inference.tiling import choose_tile, plan_tiles
+from napari_seg.models.base import SegmentationModel
+from napari_seg.options import Options, option
+
+if TYPE_CHECKING:
+    from napari_seg.inference.crf import CRFOptions
+
+__all__ = ["PredictOptions", "Prediction", "TileResult", "predict", "stream"]
+
+
+@dataclass(frozen=True)
+class PredictOptions(Options):
+    """How a mask is computed; none of it is needed for a good one."""
+
+    tile: int | None = option(
+        None,
+        "Tile",
+        "Side of the square that is computed at once, without its surroundings. "
+        "Automatic: as large as memory and a quick Cancel allow.",
+        minimum=32,
+        step=32,
+        unit="px",
+    )
+    halo: int | None = option(
+        None,
+        "Halo",
+        "Surroundings that each tile sees. Automatic, and at least: what this kind of "
+        "model needs.",
+        minimum=0,
+        step=16,
+        unit="px",
+    )
+    crf: bool = option(
+        False,
+        "Sharpen edges (CRF)",
+        "Move the borders of the mask to edges in the image with a conditional random "
+        "field. Slower.",
+    )
+    confidence: bool = option(
+        False,
+        "Keep confidence",
+        "Also keep how sure the model is of each pixel.",
+    )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A whole mask.
+
+    Attributes
+    ----------
+    labels : ndarray
+        (..., Y, X) uint8 class ids, in the image's spatial shape.
+    confidence : ndarray or None
+        (..., Y, X) float32, the probability of the predicted class.
+    """
+
+    labels: NDArray[np.uint8]
+    confidence: NDArray[np.float32] | None
+
+
+def predict(
+    model: SegmentationModel,
+    image: Any,
+    axes: str | None = None,
+    device: str | torch.device = "auto",
+    tile: int | None = None,
+    crf: bool = False,
+    confidence: bool = False,
+    *,
+    rgb: bool = False,
+    halo: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Prediction:
+    """Segment an image.
+
+    Parameters
+    ----------
+    model : SegmentationModel
+        Left as it is, in mode and place.
+    image : array
+        At least 32 × 32 pixels, of bool, integers or real numbers; NumPy, dask, zarr,
+        or a list of levels, of which the first is taken.
+    axes : str or None
+        One letter for each axis, such as ``TZYX`` or ``YXC``; None guesses, by the
+        rules of :func:`~napari_seg.inference.axes.read_axes`.
+    device : str or torch.device
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    tile, crf, confidence, halo
+        See :class:`PredictOptions`.
+    rgb : bool
+        Whether the last axis is known to be RGB or RGBA.
+    on_progress : callable or None
+        Called with the numbers of finished and of all tiles after each.
+
+    Returns
+    -------
+    Prediction
+
+    Raises
+    ------
+    ImageError, ChannelError
+        If the image is none, or does not fit the model.
+    DeviceError
+        If the device is missing, or its memory too small for the smallest tile.
+    """
+    image = as_array(image)
+    options = PredictOptions(tile=tile, halo=halo, crf=crf, confidence=confidence)
+    reading = read_axes(image.shape, image.dtype, model.spec, axes, rgb)
+    labels = np.zeros(reading.spatial_shape, np.uint8)
+    sure = np.zeros(reading.spatial_shape, np.float32) if confidence else None
+    for result in stream(
+        model, image, axes=reading.axes, rgb=rgb, device=device, options=options
+    ):
+        labels[result.region] = result.labels
+        if sure is not None:
+            sure[result.region] = result.confidence
+        if on_progress is not None:
+            on_progress(result.done, result.total)
+    return Prediction(labels, sure)
+
+
+def stream(
+    model: SegmentationModel,
+    image: Any,
+    *,
+    axes: str | None = None,
+    rgb: bool = False,
+    device: str | torch.device = "auto",
+    options: PredictOptions | None = None,
+    first: Box | None = None,
+    within: Box | None = None,
+    indices: Iterable[Sequence[int]] | None = None,
+    ranges: NDArray[np.float64] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Generator[TileResult, None, None]:
+    """Segment an image and yield each tile as soon as it is finished.
+
+    What cannot work is refused here and now, before the generator starts. It may be
+    closed at any moment, and the model is never touched: what runs is a twin that
+    shares its weights.
+
+    The mask does not depend on where tiles were cut, up to the influence of what lies
+    beyond the halo. With image pooling (``model.global_context``) each tile sees the
+    mean of its own surroundings, and larger tiles come closer to the whole image.
+
+    Parameters
+    ----------
+    model, image, axes, rgb, device
+        As in :func:`predict`.
+    options : PredictOptions or None
+        Tile, halo, CRF, confidence.
+    first : tuple of slice or None
+        Visible rows and columns: tiles that meet them are computed first, from their
+        centre outwards.
+    within : tuple of slice or None
+        Rows and columns to which the work is limited.
+    indices : iterable of sequence of int or None
+        Planes in the order in which to go through them; None is all.
+    ranges : ndarray or None
+        (C, 2) of :func:`~napari_seg.inference.normalization.channel_ranges` where they
+        are known already; None reads them off the image.
+    cancelled : callable or None
+        Asked before each layer of the network; once it returns True, the generator
+        ends without finishing the tile.
+
+    Yields
+    ------
+    TileResult
+
+    Raises
+    ------
+    ImageError, ChannelError, DeviceError
+        As :func:`predict`.
+    """
+    image = as_array(image)
+    reading = read_axes(image.shape, image.dtype, model.spec, axes, rgb)
+    chosen = pick_device(device)
+    options = options or PredictOptions()
+    crf = _crf_options() if options.crf else None
+    halo = max(model.halo, options.halo or 0) + (crf.halo if crf else 0)
+    halo = -(-halo // model.stride) * model.stride
+    planes = reading.indices() if indices is None else indices
+
+    def results() -> Generator[TileResult, None, None]:
+        runner = TileRunner(model, chosen, cancelled)
+        try:
+            tile = options.tile or _automatic_tile(runner, reading.plane_shape, halo)
+            tiles = plan_tiles(
+                reading.plane_shape, tile, halo, model.stride, first, within
+            )
+            job = Job(
+                image=image,
+                reading=reading,
+                ranges=(
+                    channel_ranges(image, reading, model.spec.normalization)
+                    if ranges is None
+                    else ranges
+                ),
+                indices=tuple(tuple(map(int, index)) for index in planes),
+                tiles=tuple(tiles),
+                halo=halo,
+                stride=model.stride,
+                crf=crf,
+                confidence=options.confidence,
+            )
+            yield from job.results(runner)
+        except Cancelled:
+            return
+        finally:
+            runner.release()
+
+    return results()
+
+
+def _automatic_tile(
+    runner: TileRunner, shape: tuple[int, int], halo: int
+) -> tuple[int, int]:
+    cost = runner.cost()
+    budget, limit = cost.budget(runner.device), cost.limit(runner.device)
+    return choose_tile(shape, halo, runner.stride, budget, limit)
+
+
+def _crf_options() -> CRFOptions:
+    # Imported late: few predictions need it.
+    from napari_seg.inference.crf import CRFOptions
+
+    return CRFOptions()

@@ -1,0 +1,234 @@
+"""Cuts a plane into tiles.
+
+A tile contributes its *core* to the mask and *reads* a halo of context around it. The
+cores partition the plane. Each read begins at a multiple of the network's stride and
+ends at one, or at the plane's border: pooling and transposed convolutions then fall on
+the same grid as in one pass over the whole plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import hypot
+from typing import NamedTuple
+
+from napari_seg.inference.axes import Box
+from napari_seg.models.base import MIN_SIDE
+
+__all__ = ["Tile", "choose_tile", "plan_tiles", "read_area", "split_tile"]
+
+#: Halo and padding may cost this much more than the plane itself; smaller tiles than
+#: that needs would only buy a shorter wait between two of them.
+MAX_OVERHEAD = 1.25
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One piece of work.
+
+    Attributes
+    ----------
+    core : tuple of slice
+        Rows and columns that the tile contributes to the mask.
+    read : tuple of slice
+        Rows and columns that the network sees: the core and its halo, cut off at the
+        plane's borders except for the padding to a multiple of the stride.
+    """
+
+    core: Box
+    read: Box
+
+
+def plan_tiles(
+    shape: tuple[int, int],
+    tile: int | tuple[int, int],
+    halo: int,
+    stride: int,
+    first: Box | None = None,
+    within: Box | None = None,
+) -> list[Tile]:
+    """Return the tiles of a plane in the order in which they should be computed.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of the plane in pixels.
+    tile : int or tuple of int
+        Largest height and width of a core, in pixels.
+    halo : int
+        Context on each side of a core, in pixels.
+    stride : int
+        Multiples of it are where reads may begin.
+    first : tuple of slice or None
+        The visible box: tiles that meet it come first, nearest its centre first, then
+        the others outwards. None keeps the reading order.
+    within : tuple of slice or None
+        The cores partition this box instead of the plane.
+
+    Returns
+    -------
+    list of Tile
+        Empty if `within` misses the plane.
+    """
+    sides = (tile, tile) if isinstance(tile, int) else tile
+    box = clip_box(within, shape)
+    spans = [
+        list(_spans(area.start, area.stop, side, stride))
+        for area, side in zip(box, sides, strict=True)
+    ]
+    tiles = [make_tile((y, x), shape, halo, stride) for y, x in product(*spans)]
+    if first is not None:
+        view = clip_box(first, shape)
+        tiles.sort(key=lambda tile: _priority(tile.core, view))
+    return tiles
+
+
+def make_tile(core: Box, shape: tuple[int, int], halo: int, stride: int) -> Tile:
+    """Return the tile that contributes `core`, with the box that it must read."""
+    rows, columns = (
+        _read(span, length, halo, stride)
+        for span, length in zip(core, shape, strict=True)
+    )
+    return Tile(core, (rows, columns))
+
+
+def split_tile(
+    tile: Tile, shape: tuple[int, int], halo: int, stride: int
+) -> list[Tile]:
+    """Return two tiles that share the core of `tile`, cut across its longer side.
+
+    The list has `tile` alone where that would spare less than a quarter of the read,
+    which is when the core is shorter than about two halos.
+    """
+    rows, columns = tile.core
+    axis = 0 if _length(rows) >= _length(columns) else 1
+    side = _up(_length(tile.core[axis]) // 2, stride)
+    halves = [
+        make_tile((span, columns) if axis == 0 else (rows, span), shape, halo, stride)
+        for span in _spans(tile.core[axis].start, tile.core[axis].stop, side, stride)
+    ]
+    worthwhile = max(map(read_area, halves)) <= 0.75 * read_area(tile)
+    return halves if worthwhile else [tile]
+
+
+def choose_tile(
+    shape: tuple[int, int], halo: int, stride: int, budget: float, limit: float
+) -> tuple[int, int]:
+    """Return the core size that covers a plane with the least work.
+
+    Among all grids of rows × columns whose reads stay within `budget`, the one that
+    reads least is taken. Where even that reads over 1.25 times the plane, larger tiles
+    pay off, so the smallest that come down to 1.25, or else the most economical, are
+    taken from those within `limit`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of the plane in pixels.
+    halo, stride : int
+        As in :func:`plan_tiles`.
+    budget : float
+        Pixels that one tile should read, for the sake of a short wait.
+    limit : float
+        Pixels that one tile may read, for the sake of memory.
+
+    Returns
+    -------
+    tuple of int
+        Height and width, multiples of the stride.
+    """
+    down, across = (_grid_lines(length, halo, stride) for length in shape)
+    grids = [
+        (high.total * wide.total, high.longest * wide.longest, (high.side, wide.side))
+        for high, wide in product(down, across)
+    ]
+    affordable = MAX_OVERHEAD * shape[0] * shape[1]
+    quick = min((g for g in grids if g[1] <= budget), default=None)
+    if quick is not None and quick[0] <= affordable:
+        return quick[2]
+    fitting = [g for g in grids if g[1] <= limit] or [min(grids, key=lambda g: g[1])]
+    economical = [g for g in fitting if g[0] <= affordable]
+    if economical:
+        return min(economical, key=lambda g: (g[1], g[0]))[2]
+    return min(fitting)[2]
+
+
+def read_area(tile: Tile) -> int:
+    """Return the pixels that the network sees."""
+    return _length(tile.read[0]) * _length(tile.read[1])
+
+
+def clip_box(box: Box | None, shape: tuple[int, int]) -> Box:
+    """Return `box` with plain bounds inside a plane; None is the whole plane."""
+    rows, columns = (
+        slice(*span.indices(length)[:2])
+        for span, length in zip(box or (slice(None),) * 2, shape, strict=True)
+    )
+    return rows, columns
+
+
+def meets(one: Box, other: Box) -> bool:
+    """Return whether two boxes share a pixel."""
+    return all(
+        a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True)
+    )
+
+
+def _spans(start: int, stop: int, side: int, stride: int) -> Iterator[slice]:
+    """Cut a range into about equal spans of at most `side`, on the stride's grid."""
+    origin = start // stride * stride
+    step = _step(stop - origin, side, stride)
+    for begin in range(origin, stop, step):
+        yield slice(max(begin, start), min(begin + step, stop))
+
+
+def _step(length: int, side: int, stride: int) -> int:
+    if side < stride:
+        return max(1, side)
+    n = max(1, -(-length // (side // stride * stride)))
+    return _up(-(-length // n), stride)
+
+
+def _read(span: slice, length: int, halo: int, stride: int) -> slice:
+    end = max(_up(length, stride), MIN_SIDE)
+    start = max(0, span.start - halo) // stride * stride
+    stop = min(end, _up(span.stop + halo, stride))
+    if stop - start < MIN_SIDE:
+        stop = min(end, start + _up(MIN_SIDE, stride))
+        start = max(0, (stop - MIN_SIDE) // stride * stride)
+    return slice(start, stop)
+
+
+class _Cut(NamedTuple):
+    side: int
+    total: int
+    longest: int
+
+
+def _grid_lines(length: int, halo: int, stride: int) -> list[_Cut]:
+    """Return each way to cut an axis into 1, 2, 3, … tiles, and what they read."""
+    most = max(1, length // max(MIN_SIDE, stride))
+    cuts = []
+    for side in sorted({_up(-(-length // n), stride) for n in range(1, most + 1)}):
+        spans = _spans(0, length, side, stride)
+        reads = [_length(_read(span, length, halo, stride)) for span in spans]
+        cuts.append(_Cut(side, sum(reads), max(reads)))
+    return cuts
+
+
+def _priority(core: Box, view: Box) -> tuple[bool, float]:
+    offsets = [
+        (a.start + a.stop - b.start - b.stop) / 2
+        for a, b in zip(core, view, strict=True)
+    ]
+    return not meets(core, view), hypot(*offsets)
+
+
+def _length(span: slice) -> int:
+    return int(span.stop - span.start)
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
