@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .PHONY: help setup libraries demo test test-core test-gui test-smoke check bench bench-gpu
 
 BIN := .venv/bin
-# An editable install knows its folder: a checkout that was moved is installed anew.
+# The environment knows its folder: in a checkout that was moved it is made anew.
 STAMP := .venv/.installed-$(shell pwd -P | cksum | cut -d' ' -f1)
 PYTEST := $(BIN)/python -m pytest
 SCREEN := tools/with_screen.sh

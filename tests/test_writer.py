@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +129,7 @@ def test_what_is_no_mask_is_refused(tmp_path, labels, message):
 @pytest.fixture
 def small_files_only() -> Iterator[None]:
     """Let the system refuse files of more than 10 kB, as a full disk would."""
+    resource = pytest.importorskip("resource", reason="needs the limits of Unix")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     yield

@@ -3,6 +3,7 @@
 # PYTHON names the interpreter; otherwise the first one of version 3.11 or newer is used.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+here=$(pwd -P)
 
 find_python() {
     local candidate
@@ -32,7 +33,13 @@ make_venv() {
     fi
 }
 
-.venv/bin/python -m pip --version >/dev/null 2>&1 || make_venv
+# The commands of an environment name its folder: one that was moved is made anew.
+is_usable() {
+    .venv/bin/python -m pip --version >/dev/null 2>&1 &&
+        head -c 1000 .venv/bin/pip | grep -qF "$here/.venv/bin/"
+}
+
+is_usable || make_venv
 
 pip=(.venv/bin/python -m pip install --disable-pip-version-check
     --constraint requirements/constraints.txt)
