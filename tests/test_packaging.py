@@ -22,7 +22,7 @@ MANIFEST = PluginManifest.from_file(ROOT / "napari.yaml")
 # Run in an installation, in a folder from which no checkout can be seen.
 _REPORT = """
 import json
-from importlib.metadata import entry_points, version
+from importlib.metadata import entry_points, metadata, version
 from pathlib import Path
 
 import napari_seg
@@ -42,6 +42,7 @@ print(json.dumps({
     "manifest": (package / "napari.yaml").read_text(),
     "version": version("napari-seg"),
     "script": script.value,
+    "readme": metadata("napari-seg").get_payload(),
     "typed": (package / "py.typed").exists(),
     "widgets": [widget.display_name for widget in given.widgets],
     "samples": [sample.key for sample in given.sample_data],
@@ -135,6 +136,10 @@ def test_version_script_and_types(installed):
     assert installed["version"] == napari_seg.__version__
     assert installed["script"] == "napari_seg.cli:main"
     assert installed["typed"]
+
+
+def test_readme_is_the_long_description(installed):
+    assert installed["readme"].strip() == (ROOT / "README.md").read_text().strip()
 
 
 def test_samples_and_models_come_along(installed):
