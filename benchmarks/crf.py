@@ -130,7 +130,8 @@ def _boundary_iou(
     """Mean over the classes of the IoU of the rims `width` px inside the outlines."""
 
     def rim(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        return mask & ~binary_erosion(mask, iterations=width, border_value=1)
+        inner = binary_erosion(mask, iterations=width, border_value=1)
+        return np.asarray(mask & ~inner)
 
     ious = []
     for each in np.unique(truth[truth > 0]):
