@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import napari
 import pytest
+from qtpy.QtCore import QCoreApplication, QEvent
+from qtpy.QtWidgets import QApplication, QWidget
 
 _HERE = Path(__file__).parent
+# vispy keeps the widget of a closed canvas for the next one.
+_KEPT_BY_VISPY = "CanvasBackendDesktop"
+# An enumeration with PyQt6, a number with PyQt5; Qt's function takes numbers.
+_DEFERRED_DELETE = int(
+    getattr(QEvent.Type.DeferredDelete, "value", QEvent.Type.DeferredDelete)
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -14,3 +25,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.gui)
+
+
+@pytest.fixture
+def no_widget_left(qapp: QApplication) -> Iterator[None]:
+    """Fail the test if it leaves windows, or widgets without a parent, behind."""
+    before = set(QApplication.topLevelWidgets())
+    yield
+    for _ in range(3):
+        gc.collect()
+        QCoreApplication.sendPostedEvents(None, _DEFERRED_DELETE)
+        QApplication.processEvents()
+    left = set(QApplication.topLevelWidgets()) - before
+    names = [_describe(w) for w in left if type(w).__name__ != _KEPT_BY_VISPY]
+    assert not names, f"These widgets outlived the test: {sorted(names)}"
+
+
+def _describe(widget: QWidget) -> str:
+    name = widget.objectName() or widget.windowTitle()
+    return f"{type(widget).__name__} {name!r}"
+
+
+@pytest.fixture
+def viewer(
+    no_widget_left: None, make_napari_viewer: Callable[..., napari.Viewer]
+) -> napari.Viewer:
+    """Return a napari viewer of 1200 × 800 on the screen; it is closed at the end."""
+    viewer = make_napari_viewer(show=True)
+    viewer.window.resize(1200, 800)
+    QApplication.processEvents()
+    return viewer
