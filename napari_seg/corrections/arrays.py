@@ -1,0 +1,151 @@
+"""The arrays of a mask on disk: a zarr v3 group, written chunk by chunk.
+
+Any zarr reader opens them.  Each chunk is written whole or not at all, and is durable
+when writing returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+from napari_seg.corrections.change import Pixels
+from napari_seg.corrections.durable import write_atomically
+from napari_seg.corrections.records import arrays_of
+from napari_seg.errors import ProjectError
+from napari_seg.scoring.regions import Box, box_shape, intersection, relative
+from napari_seg.scoring.tally import UNKNOWN
+
+__all__ = ["ChunkWriter", "MaskArrays", "create_arrays", "open_arrays"]
+
+MaskArrays: TypeAlias = dict[str, Any]
+"""The zarr arrays `labels`, `reference` and `state`, by name."""
+
+_Key: TypeAlias = tuple[str, tuple[int, ...]]
+_CHUNK = 512
+_EMPTY = {"labels": 0, "reference": UNKNOWN, "state": 0}
+
+
+def open_arrays(path: Path, shape: tuple[int, ...], read_only: bool) -> MaskArrays:
+    """Open the arrays at `path`.
+
+    Raises
+    ------
+    ProjectError
+        If they cannot be read as such, or have another shape.
+    """
+    try:
+        store = _DurableStore(path, read_only=read_only)
+        group = zarr.open_group(store, mode="r" if read_only else "r+")
+        arrays: MaskArrays = {name: group[name] for name in _EMPTY}
+    except (KeyError, ValueError, FileNotFoundError) as error:
+        raise ProjectError(
+            f"{path} is no readable mask store ({error}). Restore it from a copy, or "
+            "move it away to start the corrections of this image anew."
+        ) from error
+    if any(array.shape != shape for array in arrays.values()):
+        raise ProjectError(
+            f"{path} holds a mask of shape {arrays['labels'].shape}, the image needs "
+            f"{shape}; it belongs to another image. Open the image in a project of "
+            "its own."
+        )
+    return arrays
+
+
+def create_arrays(path: Path, shape: tuple[int, ...]) -> MaskArrays:
+    """Make the arrays of a new mask: background everywhere, nothing predicted."""
+    chunks = (1,) * (len(shape) - 2) + tuple(min(_CHUNK, n) for n in shape[-2:])
+    arrays: MaskArrays = {}
+    group = zarr.create_group(_DurableStore(path), overwrite=True)
+    group.attrs["napari-seg"] = {
+        "labels": "class ids; 255 is unknown",
+        "reference": "what the model predicted; 255 is nothing yet",
+        "state": "0 untouched, 1 corrected, 2 accepted, 3 both",
+    }
+    for name, value in _EMPTY.items():
+        arrays[name] = group.create_array(
+            name, shape=shape, chunks=chunks, dtype="uint8", fill_value=value
+        )
+    return arrays
+
+
+class ChunkWriter:
+    """Chunks being changed: each is read and written once, not once per stroke.
+
+    Parameters
+    ----------
+    arrays : dict of zarr arrays
+        Where the chunks lie.
+    limit : int
+        Chunks kept in memory; beyond it the one unused for longest is written.
+    """
+
+    def __init__(self, arrays: MaskArrays, limit: int = 192) -> None:
+        self._arrays = arrays
+        self._limit = limit
+        self._open: OrderedDict[_Key, NDArray[np.uint8]] = OrderedDict()
+
+    def apply(self, region: Box, after: Pixels) -> None:
+        """Set the pixels of a box."""
+        for name, values in arrays_of(after):
+            for key in self._meeting(name, region):
+                chunk = self._box(key)
+                both = intersection(chunk, region)
+                if both is not None:
+                    target = self._pixels(key, read=both != chunk)
+                    target[relative(both, chunk)] = values[relative(both, region)]
+
+    def _meeting(self, name: str, box: Box) -> Iterator[_Key]:
+        starts = [
+            range(s.start - s.start % size, s.stop, size)
+            for s, size in zip(box, self._arrays[name].chunks, strict=True)
+        ]
+        return ((name, corner) for corner in product(*starts))
+
+    def _box(self, key: _Key) -> Box:
+        array = self._arrays[key[0]]
+        ends = zip(key[1], array.chunks, array.shape, strict=True)
+        return tuple(slice(i, min(i + size, n)) for i, size, n in ends)
+
+    def _pixels(self, key: _Key, read: bool) -> NDArray[np.uint8]:
+        if key not in self._open:
+            if len(self._open) >= self._limit:
+                self._write_one()
+            array, box = self._arrays[key[0]], self._box(key)
+            new = np.array(array[box]) if read else np.empty(box_shape(box), np.uint8)
+            self._open[key] = new
+        self._open.move_to_end(key)
+        return self._open[key]
+
+    def write(self) -> Iterator[None]:
+        """Write what is left, one chunk a step."""
+        while self._open:
+            self._write_one()
+            yield
+
+    def _write_one(self) -> None:
+        key = next(iter(self._open))
+        self._arrays[key[0]][self._box(key)] = self._open[key]
+        del self._open[key]
+
+
+class _DurableStore(LocalStore):
+    """A local store whose writes are atomic and flushed to disk."""
+
+    async def set(self, key: str, value: Any) -> None:
+        path = self.root / key
+
+        def write() -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, value.to_bytes())
+
+        await asyncio.to_thread(write)
