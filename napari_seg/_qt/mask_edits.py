@@ -1,0 +1,162 @@
+"""Where a napari Labels layer was edited, as boxes of its array.
+
+napari says this in several ways, most of them in private attributes whose form has
+changed (two forms of undo steps since 0.8).  They are read here and nowhere else.
+Each reader answers with a box that is large enough, or with None where it understands
+nothing: then everything has to be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+
+from napari_seg.errors import InputError
+from napari_seg.scoring.regions import PIECE, Box, as_box, pixels, union
+
+__all__ = ["Shown", "UndoSteps", "merged", "shown", "step_boxes", "updated_box"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the viewer shows of a layer.
+
+    Attributes
+    ----------
+    axes : tuple of int
+        The displayed axes of the array, in the order in which they are displayed.
+    box : tuple of slice
+        All of these axes; of every other axis the one position on the slider.  It is
+        empty where a slider stands outside of the layer.
+    """
+
+    axes: tuple[int, ...]
+    box: Box
+
+
+def shown(layer: Labels) -> Shown | None:
+    """Return what the viewer shows of `layer`, None if napari does not tell."""
+    try:
+        slicing = layer._slice_input
+        axes = tuple(int(axis) for axis in slicing.displayed)
+        at = np.rint(layer.world_to_data(slicing.world_slice.point))
+    except AttributeError:
+        return None
+    whole = as_box(None, layer.data.shape)
+    box = tuple(
+        all_of_it if axis in axes else _only(at[axis], all_of_it)
+        for axis, all_of_it in enumerate(whole)
+    )
+    return Shown(axes, box)
+
+
+def _only(at: float, axis: slice) -> slice:
+    inside = axis.start <= at < axis.stop
+    return slice(int(at), int(at) + 1) if inside else slice(0, 0)
+
+
+def updated_box(layer: Labels, offset: Sequence[int], data: Any) -> Box | None:
+    """Return where a stroke in progress has changed the array.
+
+    Parameters
+    ----------
+    layer : Labels
+        The layer whose event ``labels_update`` is being emitted.
+    offset, data : sequence of int, array
+        What the event carries: the new pixels in the displayed axes, in their order.
+
+    Returns
+    -------
+    tuple of slice or None
+        A brush in three dimensions also changes slices that are not displayed.  Where
+        napari does not tell which ones, these axes are whole.
+    """
+    now = shown(layer)
+    if now is None or not len(now.axes) == len(offset) == np.ndim(data):
+        return None
+    box = list(as_box(None, layer.data.shape))
+    for axis, start, length in zip(now.axes, offset, np.shape(data), strict=True):
+        box[axis] = slice(int(start), int(start) + length)
+    exact = getattr(layer, "_updated_slice", None)
+    if isinstance(exact, tuple) and len(exact) == len(box):
+        for axis in set(range(len(box))) - set(now.axes):
+            box[axis] = exact[axis]
+    return as_box(tuple(box), layer.data.shape)
+
+
+class UndoSteps:
+    """Tell which undo steps napari has moved or made since the last look.
+
+    An undone step goes to the list of steps to redo, and back, as a new object each
+    time: so a step not seen before is one that was just done, undone or redone.
+    """
+
+    def __init__(self, layer: Labels) -> None:
+        self._layer = layer
+        self._seen: dict[int, Any] = {}
+        self.fresh()
+
+    def fresh(self) -> list[Any]:
+        """Return the steps that are new, and count them as seen."""
+        stacks = ("_undo_history", "_redo_history")
+        steps = [s for name in stacks for s in getattr(self._layer, name, ())]
+        fresh = [step for step in steps if id(step) not in self._seen]
+        # The steps are held, too: a number may be given again once its owner is gone.
+        self._seen = {id(step): step for step in steps}
+        return fresh
+
+
+def step_boxes(step: Iterable[Any], shape: tuple[int, ...]) -> list[Box]:
+    """Return where an undo step has changed an array of `shape`.
+
+    It is the whole array if the step cannot be read.
+    """
+    try:
+        return merged(_atom_box(atom, shape) for atom in step)
+    except (InputError, TypeError, ValueError):
+        return [as_box(None, shape)]
+
+
+def _atom_box(atom: Any, shape: tuple[int, ...]) -> Box:
+    """Return the box of one part of an undo step, in the old or the new form."""
+    key = getattr(atom, "slice_key", None)
+    if key is None:
+        key, _before, _after = atom
+    if not isinstance(key, tuple):
+        raise TypeError(f"an undo step at {type(key).__name__}")
+    return as_box(tuple(_range(k, n) for k, n in zip(key, shape, strict=True)), shape)
+
+
+def _range(key: Any, length: int) -> Any:
+    """Return a slice that holds every index in `key`."""
+    if isinstance(key, slice | int | np.integer):
+        return key
+    indices = np.asarray(key)
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"an undo step at indices of {indices.dtype}")
+    if indices.size == 0:
+        return slice(0, 0)
+    low, high = int(indices.min()), int(indices.max())
+    return slice(low, high + 1) if low >= 0 else slice(0, length)
+
+
+def merged(boxes: Iterable[Box]) -> list[Box]:
+    """Join boxes that follow each other, as long as little is added between them.
+
+    A stroke is hundreds of overlapping dabs: too many to compare one by one, and the
+    box around a long diagonal one may be the whole image.
+    """
+    joined: list[Box] = []
+    for box in boxes:
+        both = union(joined[-1], box) if joined else box
+        assert both is not None
+        largest = max(PIECE, *(pixels(b) for b in (*joined[-1:], box)))
+        if joined and pixels(both) <= largest:
+            joined[-1] = both
+        else:
+            joined.append(box)
+    return joined
