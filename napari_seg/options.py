@@ -13,7 +13,7 @@ from typing import Any
 
 from napari_seg.errors import InputError
 
-__all__ = ["Option", "Options", "describe", "option"]
+__all__ = ["Option", "Options", "as_arguments", "describe", "option"]
 
 _KEY = "napari_seg.option"
 
@@ -93,3 +93,29 @@ class Options:
     def __post_init__(self) -> None:
         for name, described in describe(self).items():
             described.check(name, getattr(self, name))
+
+
+def as_arguments(options: Options, defaults: Options, prefix: str = "") -> list[str]:
+    """Return the command line's arguments for what differs from the defaults.
+
+    ``learning_rate=0.01`` becomes ``--learning-rate 0.01``, a bool ``--name`` or
+    ``--no-name``.
+
+    Parameters
+    ----------
+    options, defaults : Options
+        Two of the same kind.
+    prefix : str
+        Set before each name.
+    """
+    arguments: list[str] = []
+    for name in describe(options):
+        value = getattr(options, name)
+        if value == getattr(defaults, name) or value is None:
+            continue
+        flag = f"{prefix}{name}".replace("_", "-")
+        if isinstance(value, bool):
+            arguments.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            arguments += [f"--{flag}", str(value)]
+    return arguments

@@ -1,0 +1,133 @@
+"""The dock widget ``Segmentation``: panels, workspace and viewer, wired together."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import napari
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
+
+from napari_seg._qt.expert import ExpertOptions
+from napari_seg._qt.mask_view import MaskView
+from napari_seg._qt.notify import show_failure, show_info
+from napari_seg._qt.panels.correct import CorrectPanel
+from napari_seg._qt.panels.library import LibraryPanel
+from napari_seg._qt.panels.score import ScorePanel
+from napari_seg._qt.panels.source import SourcePanel
+from napari_seg._qt.panels.teach import TeachPanel
+from napari_seg._qt.presenters.correct import CorrectPresenter, ScorePresenter
+from napari_seg._qt.presenters.source import SourcePresenter
+from napari_seg._qt.presenters.teach import LibraryPresenter, TeachPresenter
+from napari_seg._qt.viewer_link import ViewerLink
+from napari_seg._qt.worker import QtRunner
+from napari_seg.workspace import Workspace
+from napari_seg.workspace.exports import EXPORTS
+from napari_seg.workspace.tasks import Job
+
+__all__ = ["SegmentationDock"]
+
+_MINIMUM_WIDTH = 340
+
+
+class SegmentationDock(QWidget):
+    """Predict, correct, see the score, fine-tune.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        The viewer that the dock is added to.
+
+    Attributes
+    ----------
+    workspace : Workspace
+        State and decisions.
+    mask : MaskView
+        The mask layer.
+    """
+
+    #: Errors may come from the thread that writes to the disk.
+    _failed = Signal(object)
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.setObjectName("Segmentation")
+        self._runner = QtRunner()
+        self.workspace = Workspace(self._runner)
+        self.link = ViewerLink(napari_viewer)
+        self.mask = MaskView(self.workspace, self.link)
+        self._build()
+        self._connect()
+        self._load_torch()
+        self.source.follow_layers()
+
+    def _build(self) -> None:
+        """Stack the panels in a column that scrolls where the screen is low."""
+        self._panels = (
+            SourcePanel(),
+            CorrectPanel(),
+            ScorePanel(),
+            TeachPanel(),
+            LibraryPanel({key: what.title for key, what in EXPORTS.items()}),
+        )
+        column = QWidget()
+        layout = QVBoxLayout(column)
+        layout.setContentsMargins(8, 4, 8, 8)
+        for panel in self._panels:
+            layout.addWidget(panel)
+        layout.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidget(column)
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        self.setMinimumWidth(_MINIMUM_WIDTH)
+
+    def _connect(self) -> None:
+        source, correct, score, teach, library = self._panels
+        self.source = SourcePresenter(source, self.workspace, self.link)
+        self._expert = ExpertOptions(library, self.workspace)
+        self._presenters = (
+            CorrectPresenter(correct, self.workspace, self.link, self.mask),
+            ScorePresenter(score, self.workspace),
+            TeachPresenter(teach, self.workspace),
+            LibraryPresenter(library, self.workspace),
+        )
+        self.workspace.mask_started.connect(self._mask_started)
+        self.workspace.failed.connect(self._failed.emit)
+        self._failed.connect(show_failure)
+        self.workspace.told.connect(show_info)
+        self.link.themeChanged.connect(self._take_theme)
+        self._take_theme(self.link.viewer.theme)
+
+    def _take_theme(self, name: str) -> None:
+        score, teach = self._panels[2], self._panels[3]
+        score.plot.set_theme(name)
+        teach.plot.set_theme(name)
+
+    def _mask_started(self) -> None:
+        if self.source.layer is not None:
+            self.mask.start(self.source.layer)
+
+    def _load_torch(self) -> None:
+        """Import torch beside the main thread, then say what computes."""
+
+        def job() -> Job:
+            device = import_module("napari_seg.inference.device")
+            yield device.describe_device(device.pick_device("auto"))
+
+        self._runner(
+            job(),
+            on_item=self.source.show_device,
+            on_done=self._expert.build,
+            on_error=self.workspace.failed.emit,
+        )
+
+    def shut_down(self) -> None:
+        """Save, end every thread and process, and forget the viewer."""
+        self.mask.forget()
+        self.workspace.close()
+        self._runner.shut_down()
+        self.link.disconnect_all()

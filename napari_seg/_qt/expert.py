@@ -1,0 +1,49 @@
+"""The expert sections: forms made from the configuration dataclasses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_seg._qt.forms import OptionsForm
+from napari_seg._qt.panels.library import LibraryPanel
+from napari_seg.options import as_arguments
+from napari_seg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from napari_seg.inference.predict import PredictOptions
+    from napari_seg.training.finetune import FinetuneOptions
+
+__all__ = ["ExpertOptions"]
+
+
+class ExpertOptions:
+    """Connects the expert forms with the workspace.
+
+    The configurations live beside the code that needs torch, so the forms are built
+    once torch is there.
+    """
+
+    def __init__(self, panel: LibraryPanel, workspace: Workspace) -> None:
+        self._panel, self._workspace = panel, workspace
+
+    def build(self) -> None:
+        """Add the forms to the panel."""
+        from napari_seg.inference.predict import PredictOptions
+        from napari_seg.training.finetune import FinetuneOptions
+
+        predict = OptionsForm(PredictOptions, hidden=frozenset({"confidence"}))
+        predict.valueChanged.connect(self._take_predict)
+        self._panel.add_form("Expert: prediction", "expert_predict", predict)
+        teach = OptionsForm(FinetuneOptions)
+        teach.valueChanged.connect(self._take_finetune)
+        self._panel.add_form("Expert: training", "expert_finetune", teach)
+
+    def _take_predict(self, options: PredictOptions) -> None:
+        self._workspace.predict_options = options
+
+    def _take_finetune(self, options: FinetuneOptions) -> None:
+        defaults = type(options)()
+        self._workspace.finetune_arguments = (
+            *as_arguments(options, defaults),
+            *as_arguments(options.augmentation, defaults.augmentation, "augment_"),
+        )

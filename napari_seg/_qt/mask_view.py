@@ -1,0 +1,105 @@
+"""Shows the session's mask as a layer, and brings the user's edits back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari.layers import Image, Labels
+from qtpy.QtCore import QObject, Signal
+
+from napari_seg._qt.mask_layer import MaskLayer
+from napari_seg._qt.palette import class_colors
+from napari_seg._qt.viewer_link import ViewerLink
+from napari_seg.workspace import Workspace
+
+__all__ = ["MaskView"]
+
+
+class MaskView(QObject):
+    """The mask layer of the image that is worked on.
+
+    Signals
+    -------
+    classChosen : int
+        The brush paints another class.
+    """
+
+    classChosen = Signal(int)
+
+    def __init__(self, workspace: Workspace, link: ViewerLink) -> None:
+        super().__init__()
+        self._workspace, self._link = workspace, link
+        self._mask: MaskLayer | None = None
+        workspace.pixels_changed.connect(self._pixels_changed)
+        workspace.changed.connect(self.show_classes)
+
+    @property
+    def layer(self) -> Labels | None:
+        """The Labels layer, None without a mask."""
+        return None if self._mask is None else self._mask.layer
+
+    @property
+    def selected_class(self) -> int:
+        """The class that the brush paints."""
+        return 0 if self.layer is None else int(self.layer.selected_label)
+
+    @property
+    def counting(self) -> bool:
+        """Whether edits wait to be counted."""
+        return self._mask is not None and self._mask.counting
+
+    def start(self, image: Image) -> None:
+        """Show the session's mask over its image."""
+        session = self._workspace.session
+        if session is None or session.ledger is None:
+            return
+        self.forget()
+        layer = self._link.add_mask(image, session.ledger.labels, f"{image.name} mask")
+        mask = MaskLayer(
+            layer,
+            self._workspace.edited,
+            self._workspace.replaced,
+            self._link.viewer.layers,
+        )
+        mask.stroke_finished.connect(self._workspace.stroke_finished)
+        mask.class_selected.connect(self.classChosen.emit)
+        mask.removed.connect(self._removed)
+        self._mask = mask
+        self.show_classes()
+
+    def forget(self) -> None:
+        """Leave the layer to the viewer; its edits are no longer followed."""
+        mask, self._mask = self._mask, None
+        if mask is not None:
+            mask.flush()
+            mask.close()
+
+    def flush(self) -> None:
+        """Take in every edit that has not been counted yet."""
+        if self._mask is not None:
+            self._mask.flush()
+
+    def choose_class(self, class_id: int) -> None:
+        """Paint this class from now on."""
+        layer = self.layer
+        if layer is None:
+            return
+        layer.selected_label = class_id
+        if layer.mode not in ("paint", "fill", "polygon"):
+            layer.mode = "paint"
+        self._link.viewer.layers.selection.active = layer
+
+    def show_classes(self) -> None:
+        """Give the layer the colours of the classes."""
+        session = self._workspace.session
+        if self._mask is not None and session is not None:
+            names = session.classes
+            self._mask.set_palette(names, class_colors(len(names)))
+
+    def _pixels_changed(self, region: Any) -> None:
+        if self._mask is not None:
+            self._mask.pixels_changed(region)
+
+    def _removed(self) -> None:
+        self._mask = None
+        self._workspace.restart()

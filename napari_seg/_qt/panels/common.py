@@ -1,0 +1,66 @@
+"""What the panels share."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QVBoxLayout, QWidget
+
+__all__ = ["Panel", "button", "gate", "heading", "quantity", "small_label"]
+
+
+class Panel(QWidget):
+    """A section of the dock: a heading and what stands below it."""
+
+    def __init__(self, title: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.rows = QVBoxLayout(self)
+        self.rows.setContentsMargins(0, 0, 0, 0)
+        self.rows.setSpacing(4)
+        if title:
+            self.rows.addWidget(heading(title))
+
+
+def heading(text: str) -> QWidget:
+    """Return the title of a section with a line above it."""
+    box = QWidget()
+    layout = QVBoxLayout(box)
+    layout.setContentsMargins(0, 6, 0, 0)
+    layout.setSpacing(4)
+    line = QFrame()
+    line.setFrameShape(QFrame.Shape.HLine)
+    line.setFrameShadow(QFrame.Shadow.Sunken)
+    label = QLabel(text)
+    font = label.font()
+    font.setBold(True)
+    label.setFont(font)
+    layout.addWidget(line)
+    layout.addWidget(label)
+    return box
+
+
+def button(text: str, name: str, tooltip: str) -> QPushButton:
+    """Return a push button with its object name, accessible name and tooltip."""
+    made = QPushButton(text)
+    made.setObjectName(name)
+    made.setAccessibleName(text)
+    made.setToolTip(tooltip)
+    made.setProperty("hint", tooltip)
+    return made
+
+
+def gate(target: QPushButton, obstacle: str) -> None:
+    """Enable a button, or disable it with the reason as its tooltip."""
+    target.setEnabled(not obstacle)
+    target.setToolTip(obstacle or target.property("hint"))
+
+
+def small_label(name: str = "") -> QLabel:
+    """Return a label for a line of facts; long lines wrap."""
+    label = QLabel()
+    label.setObjectName(name)
+    label.setWordWrap(True)
+    return label
+
+
+def quantity(number: int) -> str:
+    """Return a number with thin spaces between thousands: ``41 202``."""
+    return f"{number:,}".replace(",", "\u2009")

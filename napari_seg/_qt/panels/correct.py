@@ -1,0 +1,128 @@
+"""Classes to paint with, and what was reviewed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import QHBoxLayout, QListWidget, QListWidgetItem, QPushButton
+
+from napari_seg._qt.panels.common import Panel, button, gate, quantity, small_label
+
+__all__ = ["ClassRow", "CorrectPanel"]
+
+_ROW_HEIGHT = 22
+_MOST_ROWS = 6
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class as the list shows it."""
+
+    name: str
+    color: str
+    pixels: int | None
+
+
+class CorrectPanel(Panel):
+    """Choose a class, accept what is right, jump to what is doubtful."""
+
+    classChosen = Signal(int)
+    classAddWanted = Signal()
+    acceptWanted = Signal()
+    unacceptWanted = Signal()
+    nextWanted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__("Correct")
+        self.classes = QListWidget()
+        self.classes.setObjectName("class_list")
+        self.classes.setAccessibleName("Classes")
+        self.classes.setToolTip("Choose what the brush paints.")
+        self.classes.setUniformItemSizes(True)
+        self.classes.setIconSize(QSize(14, 14))
+        self.classes.currentRowChanged.connect(self._chosen)
+        self.add = button("+", "add_class_button", "Add a class.")
+        self.add.setAccessibleName("Add a class")
+        self.add.setFixedWidth(28)
+        self.add.clicked.connect(self.classAddWanted)
+        row = QHBoxLayout()
+        row.addWidget(self.classes)
+        row.addWidget(self.add, alignment=Qt.AlignmentFlag.AlignTop)
+        self.rows.addLayout(row)
+
+        self.accept = self._action(
+            "✓ Accept view",
+            "accept_view_button",
+            "Everything on the screen is right now: count it as reviewed.",
+            self.acceptWanted,
+        )
+        self.unaccept = self._action(
+            "Take back",
+            "unaccept_view_button",
+            "What is on the screen is not reviewed after all.",
+            self.unacceptWanted,
+        )
+        self.next = self._action(
+            "→ Next uncertain",
+            "next_uncertain_button",
+            "Jump to where the model is least sure.",
+            self.nextWanted,
+        )
+        actions = QHBoxLayout()
+        for each in (self.accept, self.unaccept, self.next):
+            actions.addWidget(each)
+        self.rows.addLayout(actions)
+        self.facts = small_label("review_label")
+        self.rows.addWidget(self.facts)
+
+    def _action(
+        self, text: str, name: str, tooltip: str, wanted: Signal
+    ) -> QPushButton:
+        made = button(text, name, tooltip)
+        made.clicked.connect(wanted)
+        return made
+
+    def _chosen(self, row: int) -> None:
+        if row >= 0:
+            self.classChosen.emit(row)
+
+    def show_classes(self, rows: Sequence[ClassRow], chosen: int) -> None:
+        """List the classes with colour, id and pixels, and mark the chosen one."""
+        self.classes.blockSignals(True)
+        while self.classes.count() > len(rows):
+            self.classes.takeItem(self.classes.count() - 1)
+        while self.classes.count() < len(rows):
+            self.classes.addItem(QListWidgetItem())
+        for class_id, row in enumerate(rows):
+            item = self.classes.item(class_id)
+            share = "" if row.pixels is None else f"   {quantity(row.pixels)} px"
+            item.setText(f"{class_id}  {row.name}{share}")
+            item.setIcon(_swatch(row.color))
+        self.classes.setCurrentRow(chosen if chosen < len(rows) else -1)
+        self.classes.blockSignals(False)
+        visible = min(max(len(rows), 2), _MOST_ROWS)
+        self.classes.setFixedHeight(visible * _ROW_HEIGHT + 6)
+
+    def show_facts(self, reviewed: float, corrected: int, saved: str) -> None:
+        """Show how much was reviewed and corrected, and when it was saved."""
+        parts = [f"reviewed {reviewed:.0%}", f"corrected {quantity(corrected)} px"]
+        self.facts.setText("   ".join([*parts, saved] if saved else parts))
+
+    def show_gates(self, review: str, following: str) -> None:
+        """Enable the buttons, or say why they cannot work now."""
+        gate(self.accept, review)
+        gate(self.unaccept, review)
+        gate(self.add, review)
+        gate(self.next, following)
+        self.classes.setEnabled(not review)
+        if review:
+            self.facts.setText(review)
+
+
+def _swatch(color: str) -> QIcon:
+    pixmap = QPixmap(14, 14)
+    pixmap.fill(QColor(color))
+    return QIcon(pixmap)

@@ -1,0 +1,96 @@
+"""Versions, export and expert options: what one needs now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QListWidget, QListWidgetItem, QMenu, QWidget
+from superqt import QCollapsible
+
+from napari_seg._qt.forms import OptionsForm
+from napari_seg._qt.panels.common import Panel, button, gate
+
+__all__ = ["LibraryPanel"]
+
+
+class LibraryPanel(Panel):
+    """Collapsed sections at the foot of the dock.
+
+    Parameters
+    ----------
+    exports : mapping of str to str
+        What can be taken away: key and label.
+    """
+
+    restoreWanted = Signal(str)
+    exportWanted = Signal(str)
+
+    def __init__(self, exports: Mapping[str, str]) -> None:
+        super().__init__()
+        self._current = ""
+        self.versions = QListWidget()
+        self.versions.setObjectName("version_list")
+        self.versions.setAccessibleName("Versions of the model")
+        self.versions.setFixedHeight(84)
+        self.restore = button(
+            "Restore", "restore_button", "Go back to the version that is marked."
+        )
+        self.versions.currentItemChanged.connect(lambda *_: self._gate_restore())
+        self.restore.clicked.connect(self._restore)
+        self._section("Versions", "versions_section", self.versions, self.restore)
+
+        self.export = button("Export", "export_button", "Take results away as files.")
+        menu = QMenu(self.export)
+        for key, label in exports.items():
+            action = menu.addAction(label)
+            action.setObjectName(f"export_{key}")
+            action.triggered.connect(lambda _=False, k=key: self.exportWanted.emit(k))
+        self.export.setMenu(menu)
+        self._section("Export", "export_section", self.export)
+        self._gate_restore()
+
+    def add_form(self, title: str, name: str, form: OptionsForm) -> None:
+        """Add a collapsed section of expert options."""
+        self._section(title, name, form)
+
+    def _section(self, title: str, name: str, *content: QWidget) -> None:
+        section = QCollapsible(title)
+        section.setObjectName(name)
+        section.layout().setContentsMargins(0, 0, 0, 0)
+        section.setDuration(0)
+        for widget in content:
+            section.addWidget(widget)
+        section.collapse(animate=False)
+        self.rows.addWidget(section)
+
+    def show_versions(self, rows: Sequence[tuple[str, str]], current: str) -> None:
+        """List versions as (key, text), the newest first, and mark the current one."""
+        self.versions.clear()
+        for key, text in rows:
+            item = QListWidgetItem(f"● {text}" if key == current else f"    {text}")
+            item.setData(Qt.ItemDataRole.UserRole, key)
+            self.versions.addItem(item)
+        self._current = current
+        self._gate_restore()
+
+    def show_gates(self, export: str) -> None:
+        """Enable export, or say why it cannot work now."""
+        gate(self.export, export)
+
+    def _gate_restore(self) -> None:
+        item = self.versions.currentItem()
+        chosen = None if item is None else item.data(Qt.ItemDataRole.UserRole)
+        reason = ""
+        if not self.versions.count():
+            reason = "There is one version so far."
+        elif chosen is None:
+            reason = "Choose a version in the list."
+        elif chosen == self._current:
+            reason = "This version is in use."
+        gate(self.restore, reason)
+
+    def _restore(self) -> None:
+        item = self.versions.currentItem()
+        if item is not None:
+            self.restoreWanted.emit(item.data(Qt.ItemDataRole.UserRole))

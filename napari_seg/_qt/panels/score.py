@@ -1,0 +1,165 @@
+"""IoU and Dice, per class and mean, while the brush moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan
+
+from qtpy.QtCore import QModelIndex, QRectF, Qt, Signal
+from qtpy.QtGui import QColor, QPainter
+from qtpy.QtWidgets import (
+    QComboBox,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTableWidget,
+    QTableWidgetItem,
+)
+
+from napari_seg._qt.panels.common import Panel, quantity, small_label
+from napari_seg._qt.plots import CurvePlot
+from napari_seg.scoring.confusion import Scores
+
+__all__ = ["SCOPES", "ScorePanel"]
+
+#: Scopes as the ledger knows them, with the words of the user and what they mean.
+SCOPES = {
+    "whole": (
+        "whole image",
+        "Optimistic: what you have not touched counts as agreed.",
+    ),
+    "reviewed": (
+        "reviewed area",
+        "Honest: only what you accepted is counted.",
+    ),
+}
+_COLUMNS = ("Class", "IoU", "Dice", "Pixels")
+_ROW_HEIGHT = 22
+_MOST_ROWS = 7
+_BAR = Qt.ItemDataRole.UserRole
+
+
+class _Bar(QStyledItemDelegate):
+    """Paints a small bar behind a score."""
+
+    def paint(
+        self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex
+    ) -> None:
+        share = index.data(_BAR)
+        if share is not None:
+            color = QColor(index.data(_BAR + 1))
+            color.setAlpha(110)
+            area = QRectF(option.rect).adjusted(2, 3, -2, -3)
+            area.setWidth(area.width() * share)
+            painter.fillRect(area, color)
+        super().paint(painter, option, index)
+
+
+class ScorePanel(Panel):
+    """The live score: a table, what it counts, and its curve over the strokes."""
+
+    scopeChosen = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__("Score")
+        self.scope = QComboBox()
+        self.scope.setObjectName("score_scope_combo")
+        self.scope.setAccessibleName("What the score counts")
+        for key, (label, meaning) in SCOPES.items():
+            self.scope.addItem(label, key)
+            self.scope.setItemData(
+                self.scope.count() - 1, meaning, Qt.ItemDataRole.ToolTipRole
+            )
+        self.scope.activated.connect(
+            lambda _: self.scopeChosen.emit(self.scope.currentData())
+        )
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Model against your mask, in the"))
+        row.addWidget(self.scope, 1)
+        self.rows.addLayout(row)
+        self.table = QTableWidget(0, len(_COLUMNS))
+        self.table.setObjectName("score_table")
+        self.table.setAccessibleName("Scores")
+        self.table.setHorizontalHeaderLabels(_COLUMNS)
+        self.table.verticalHeader().hide()
+        self.table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
+        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.table.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
+        self.table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        header.setHighlightSections(False)
+        self._bars = _Bar(self.table)
+        for column in (1, 2):
+            self.table.setItemDelegateForColumn(column, self._bars)
+        self.rows.addWidget(self.table)
+        self.meaning = small_label("score_meaning")
+        self.rows.addWidget(self.meaning)
+        self.plot = CurvePlot("your strokes", bounded=True)
+        self.plot.setObjectName("score_plot")
+        self.rows.addWidget(self.plot)
+        self.show_scores([], [], None)
+        self.show_scope("whole")
+
+    def show_scope(self, scope: str) -> None:
+        """Mark the scope and say what it means."""
+        self.scope.setCurrentIndex(self.scope.findData(scope))
+        self.meaning.setText(SCOPES[scope][1])
+        self.scope.setToolTip(SCOPES[scope][1])
+
+    def show_scores(
+        self, names: Sequence[str], colors: Sequence[str], scores: Scores | None
+    ) -> None:
+        """Show a row for each class and one for the mean; an absent class is "–"."""
+        rows: list[tuple[str, float, float, int | None, str]] = []
+        if scores is not None:
+            pixels = scores.truth_pixels
+            rows = [
+                (name, scores.iou[i], scores.dice[i], int(pixels[i]), colors[i])
+                for i, name in enumerate(names)
+            ]
+            rows.append(("mean", scores.mean_iou, scores.mean_dice, None, "#888888"))
+        self.table.setRowCount(len(rows))
+        for index, (name, iou, dice, pixels_of, color) in enumerate(rows):
+            count = "" if pixels_of is None else quantity(pixels_of)
+            self._set(index, 0, name)
+            self._set(index, 1, _digits(iou), iou, color)
+            self._set(index, 2, _digits(dice), dice, color)
+            self._set(index, 3, count)
+        visible = min(max(len(rows), 2), _MOST_ROWS)
+        header = self.table.horizontalHeader().sizeHint().height()
+        self.table.setFixedHeight(visible * _ROW_HEIGHT + header + 4)
+
+    def show_history(self, iou: Sequence[float], dice: Sequence[float]) -> None:
+        """Show the mean scores after each stroke."""
+        x = list(range(len(iou)))
+        self.plot.set_curves({"mean IoU": (x, iou), "mean Dice": (x, dice)})
+
+    def _set(
+        self,
+        row: int,
+        column: int,
+        text: str,
+        share: float | None = None,
+        color: str = "",
+    ) -> None:
+        item = self.table.item(row, column)
+        if item is None:
+            item = QTableWidgetItem()
+            if column:
+                item.setTextAlignment(
+                    Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                )
+            self.table.setItem(row, column, item)
+        if item.text() != text:
+            item.setText(text)
+        if share is not None:
+            item.setData(_BAR, None if isnan(share) else float(share))
+            item.setData(_BAR + 1, color)
+
+
+def _digits(score: float) -> str:
+    return "–" if isnan(score) else f"{score:.3f}"

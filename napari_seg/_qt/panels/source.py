@@ -1,0 +1,154 @@
+"""Image, model and device; the buttons that predict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QProgressBar,
+    QSizePolicy,
+    QToolButton,
+    QWidget,
+)
+
+from napari_seg._qt.panels.common import Panel, button, gate, small_label
+
+__all__ = ["SourcePanel"]
+
+
+class SourcePanel(Panel):
+    """What to predict, with what, and how far it is.
+
+    Signals
+    -------
+    imageChosen : object
+        The chosen item's data, or None.
+    modelChosen : object
+        Likewise.
+    """
+
+    imageChosen = Signal(object)
+    modelChosen = Signal(object)
+    modelFileWanted = Signal()
+    predictViewWanted = Signal()
+    predictAllWanted = Signal()
+    cancelWanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent=parent)
+        self.image = _combo("image_combo", "Image", "The image layer to work on.")
+        self.axes = small_label("axes_label")
+        self.model = _combo("model_combo", "Model", "The network that predicts.")
+        self.device = small_label("device_label")
+        open_file = QToolButton()
+        open_file.setObjectName("model_file_button")
+        open_file.setText("…")
+        open_file.setToolTip("Open a model file (.safetensors).")
+        open_file.setAccessibleName("Open a model file")
+        open_file.clicked.connect(self.modelFileWanted)
+        models = QHBoxLayout()
+        models.addWidget(self.model)
+        models.addWidget(open_file)
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.addRow("Image", self.image)
+        form.addRow("", self.axes)
+        form.addRow("Model", models)
+        form.addRow("", self.device)
+        self.rows.addLayout(form)
+
+        self.predict_view = button(
+            "Predict view",
+            "predict_view_button",
+            "Predict what is on the screen now.",
+        )
+        self.predict_all = button(
+            "Predict all",
+            "predict_all_button",
+            "Predict the whole image, what is on the screen first.",
+        )
+        self.cancel = button(
+            "Cancel", "cancel_button", "Stop; finished parts of the mask stay."
+        )
+        buttons = QHBoxLayout()
+        for each in (self.predict_view, self.predict_all, self.cancel):
+            buttons.addWidget(each)
+        self.rows.addLayout(buttons)
+        self.progress = QProgressBar()
+        self.progress.setObjectName("progress_bar")
+        self.progress.setRange(0, 1000)
+        self.rows.addWidget(self.progress)
+        self.state = small_label("state_label")
+        self.rows.addWidget(self.state)
+
+        self.image.activated.connect(lambda _: self._emit(self.imageChosen, self.image))
+        self.model.activated.connect(lambda _: self._emit(self.modelChosen, self.model))
+        self.predict_view.clicked.connect(self.predictViewWanted)
+        self.predict_all.clicked.connect(self.predictAllWanted)
+        self.cancel.clicked.connect(self.cancelWanted)
+        self.show_idle()
+
+    @staticmethod
+    def _emit(signal: Any, combo: QComboBox) -> None:
+        signal.emit(combo.currentData())
+
+    def show_images(self, images: Sequence[tuple[str, Any]], chosen: Any) -> None:
+        """List the images as (name, data) and mark the chosen one."""
+        _fill(self.image, images, chosen, "Open an image to begin")
+
+    def show_models(self, models: Sequence[tuple[str, Any]], chosen: Any) -> None:
+        """List the models as (label, data) and mark the chosen one."""
+        _fill(self.model, models, chosen, "No model")
+
+    def show_progress(self, share: float, text: str) -> None:
+        """Show how far a prediction is, with an estimate in words."""
+        self.progress.setEnabled(True)
+        self.progress.setValue(round(share * 1000))
+        self.progress.setFormat(text)
+
+    def show_idle(self, text: str = "") -> None:
+        """Show that nothing is running."""
+        self.progress.setValue(0)
+        self.progress.setFormat(text)
+        self.progress.setEnabled(False)
+
+    def show_gates(self, predict: str, cancel: str) -> None:
+        """Enable the buttons, or say why they cannot work now."""
+        gate(self.predict_view, predict)
+        gate(self.predict_all, predict)
+        gate(self.cancel, cancel)
+
+
+def _combo(name: str, label: str, tooltip: str) -> QComboBox:
+    combo = QComboBox()
+    combo.setObjectName(name)
+    combo.setAccessibleName(label)
+    combo.setToolTip(tooltip)
+    # Long names must not widen the dock: the list shows them whole.
+    combo.setSizeAdjustPolicy(
+        QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+    )
+    combo.setMinimumContentsLength(12)
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return combo
+
+
+def _fill(
+    combo: QComboBox, entries: Sequence[tuple[str, Any]], chosen: Any, empty: str
+) -> None:
+    combo.blockSignals(True)
+    combo.clear()
+    for label, data in entries:
+        combo.addItem(label, data)
+        if data is chosen or (data == chosen and isinstance(data, str)):
+            combo.setCurrentIndex(combo.count() - 1)
+    if not entries:
+        combo.addItem(empty, None)
+    combo.setEnabled(bool(entries))
+    combo.blockSignals(False)

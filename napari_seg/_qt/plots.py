@@ -1,0 +1,92 @@
+"""Small curves in the colours of napari's theme."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyqtgraph as pg
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+
+from napari_seg._qt.palette import OKABE_ITO
+
+__all__ = ["CurvePlot"]
+
+#: Milliseconds between two drawings: ten times a second is as fast as eyes follow.
+_INTERVAL = 100
+_HEIGHT = 96
+
+Curve = tuple[Sequence[float], Sequence[float]]
+
+
+class CurvePlot(QWidget):
+    """Named curves over a common x axis, redrawn at most ten times a second.
+
+    Parameters
+    ----------
+    x_label : str
+        What the x axis shows.
+    bounded : bool
+        Whether y runs from 0 to 1; otherwise it fits the data.
+    """
+
+    def __init__(
+        self, x_label: str, *, bounded: bool, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._plot = pg.PlotWidget()
+        self._plot.setMenuEnabled(False)
+        self._plot.setMouseEnabled(False, False)
+        self._plot.hideButtons()
+        self._plot.setLabel("bottom", x_label)
+        self._plot.addLegend(offset=(-4, 4), labelTextSize="8pt")
+        if bounded:
+            self._plot.setYRange(0, 1, padding=0.02)
+        self._curves: dict[str, pg.PlotDataItem] = {}
+        self._pending: dict[str, Curve] | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_INTERVAL)
+        self._timer.timeout.connect(self._draw)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._plot)
+        self.setFixedHeight(_HEIGHT)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def curves(self) -> dict[str, Curve]:
+        """Return what is shown, or about to be."""
+        if self._pending is not None:
+            return self._pending
+        return {name: item.getData() for name, item in self._curves.items()}
+
+    def set_curves(self, curves: Mapping[str, Curve]) -> None:
+        """Show these curves, points (x, y) each, soon."""
+        self._pending = dict(curves)
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def set_theme(self, name: str) -> None:
+        """Take the colours of one of napari's themes."""
+        theme = get_theme(name)
+        text = theme.text.as_hex()
+        self._plot.setBackground(theme.background.as_hex())
+        for side in ("left", "bottom"):
+            axis = self._plot.getAxis(side)
+            axis.setPen(text)
+            axis.setTextPen(text)
+        legend: Any = self._plot.getPlotItem().legend
+        legend.setLabelTextColor(text)
+
+    def _draw(self) -> None:
+        curves, self._pending = self._pending or {}, None
+        for name in set(self._curves) - set(curves):
+            self._plot.removeItem(self._curves.pop(name))
+        for name, (x, y) in curves.items():
+            if name not in self._curves:
+                color = OKABE_ITO[(len(self._curves) + 1) % len(OKABE_ITO)]
+                pen = pg.mkPen(color, width=2)
+                self._curves[name] = self._plot.plot(pen=pen, name=name)
+            self._curves[name].setData(list(x), list(y))

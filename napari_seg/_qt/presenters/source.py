@@ -1,0 +1,118 @@
+"""Presents image, model, device and the progress of a prediction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Image
+from qtpy.QtWidgets import QFileDialog
+
+from napari_seg._qt.notify import show_info
+from napari_seg._qt.panels.source import SourcePanel
+from napari_seg._qt.viewer_link import ViewerLink
+from napari_seg.workspace import Progress, Workspace, obstacles
+
+__all__ = ["SourcePresenter"]
+
+_HINT = "Open an image, or try File › Open Sample › napari-seg."
+
+
+class SourcePresenter:
+    """Connects :class:`SourcePanel` with the workspace.
+
+    Attributes
+    ----------
+    layer : Image or None
+        The image layer that is worked on.
+    """
+
+    def __init__(
+        self, panel: SourcePanel, workspace: Workspace, link: ViewerLink
+    ) -> None:
+        self._panel, self._workspace, self._link = panel, workspace, link
+        self.layer: Image | None = None
+        panel.imageChosen.connect(self.choose_image)
+        panel.modelChosen.connect(self._choose_model)
+        panel.modelFileWanted.connect(self._ask_for_model)
+        panel.predictViewWanted.connect(lambda: self._predict(everything=False))
+        panel.predictAllWanted.connect(lambda: self._predict(everything=True))
+        panel.cancelWanted.connect(workspace.cancel)
+        link.imagesChanged.connect(self.follow_layers)
+        workspace.changed.connect(self.show)
+        workspace.predicting.connect(self._show_progress)
+
+    def choose_image(self, layer: Image | None) -> None:
+        """Work on the image of a layer."""
+        self.layer = layer
+        self._workspace.set_image(None if layer is None else self._link.source(layer))
+        self.show()
+
+    def follow_layers(self) -> None:
+        """Take another image where the chosen one is gone, or the first to come."""
+        images = self._link.images()
+        if self.layer not in images:
+            self.choose_image(images[0] if images else None)
+        else:
+            self.show()
+
+    def _choose_model(self, choice: Any) -> None:
+        if choice is not None:
+            self._workspace.set_model(choice)
+            self._panel.show_models(self._models(), self._workspace.choice)
+
+    def _ask_for_model(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self._panel, "Open a model", "", "Models (*.safetensors)"
+        )
+        if path:
+            self._workspace.open_model(Path(path))
+
+    def _predict(self, *, everything: bool) -> None:
+        session = self._workspace.session
+        if session is None or self.layer is None:
+            return
+        view = self._link.view(self.layer, session.reading)
+        self._workspace.predict(view, everything=everything)
+
+    def _models(self) -> list[tuple[str, Any]]:
+        return [(choice.label, choice) for choice in self._workspace.choices()]
+
+    def show(self) -> None:
+        """Show the state of the workspace."""
+        panel, workspace = self._panel, self._workspace
+        images = [(layer.name, layer) for layer in self._link.images()]
+        panel.show_images(images, self.layer)
+        panel.show_models(self._models(), workspace.choice)
+        session = workspace.session
+        if self.layer is None:
+            panel.axes.setText(_HINT)
+        elif workspace.misfit:
+            panel.axes.setText(workspace.misfit)
+        elif session is not None:
+            panel.axes.setText(session.reading.describe())
+        self.show_gates()
+
+    def show_gates(self) -> None:
+        """Enable what can work now."""
+        self._panel.show_gates(
+            obstacles.to_predict(self._workspace), obstacles.to_cancel(self._workspace)
+        )
+
+    def show_device(self, text: str) -> None:
+        """Show what computes."""
+        self._panel.device.setText(text)
+
+    def _show_progress(self, progress: Progress | None) -> None:
+        if progress is None:
+            self._panel.show_idle()
+        elif progress.done == 0:
+            self._panel.show_progress(0, "starting…")
+        else:
+            left = f"{progress.seconds_left:.0f} s left"
+            self._panel.show_progress(progress.share, f"{progress.share:.0%}   {left}")
+        self.show_gates()
+
+    def tell(self, text: str) -> None:
+        """Show a message that needs no answer."""
+        show_info(text)

@@ -1,0 +1,162 @@
+"""The napari viewer as the dock needs it: images, views, the mask layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import napari
+import numpy as np
+from napari.layers import Image, Labels
+from numpy.typing import NDArray
+from qtpy.QtCore import QObject, Signal
+
+from napari_seg.inference.axes import AxesReading
+from napari_seg.scoring.regions import Box
+from napari_seg.workspace import ImageSource, View
+
+__all__ = ["ViewerLink", "find_view", "mask_transform"]
+
+
+class ViewerLink(QObject):
+    """Follows the layers of one viewer.
+
+    Signals
+    -------
+    imagesChanged
+        Image layers came, went, or have another name.
+    themeChanged : str
+        The viewer has another theme.
+    """
+
+    imagesChanged = Signal()
+    themeChanged = Signal(str)
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        super().__init__()
+        self.viewer = viewer
+        events = viewer.layers.events
+        events.inserted.connect(self._layers_changed)
+        events.removed.connect(self._layers_changed)
+        events.reordered.connect(self._layers_changed)
+        viewer.events.theme.connect(self._theme_changed)
+        for layer in viewer.layers:
+            layer.events.name.connect(self._layers_changed)
+
+    def _layers_changed(self, event: Any = None) -> None:
+        layer = getattr(event, "value", None)
+        if event is not None and event.type == "inserted":
+            layer.events.name.connect(self._layers_changed)
+        elif event is not None and event.type == "removed":
+            layer.events.name.disconnect(self._layers_changed)
+        self.imagesChanged.emit()
+
+    def _theme_changed(self, _: Any = None) -> None:
+        self.themeChanged.emit(self.viewer.theme)
+
+    def images(self) -> list[Image]:
+        """Return the image layers, the topmost first."""
+        found = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+        return found[::-1]
+
+    @staticmethod
+    def source(layer: Image) -> ImageSource:
+        """Return the image of a layer."""
+        return ImageSource(layer.name, layer.data, bool(layer.rgb))
+
+    def add_mask(self, image: Image, labels: NDArray[np.uint8], name: str) -> Labels:
+        """Show the mask over its image, ready for the brush.
+
+        The layer shares the array: it is edited in place.
+        """
+        transform = mask_transform(image, labels.ndim)
+        layer = Labels(labels, name=name, opacity=0.5, **transform)
+        self.viewer.add_layer(layer)
+        self.viewer.layers.selection.active = layer
+        layer.brush_size = 10
+        layer.selected_label = 1
+        layer.mode = "paint"
+        return layer
+
+    def view(self, layer: Image | Labels, reading: AxesReading) -> View:
+        """Return the part of the mask's plane that is on the screen."""
+        return find_view(self.viewer, layer, reading)
+
+    def show(self, layer: Labels, box: Box) -> None:
+        """Bring a box of the mask to the middle of the canvas."""
+        centre = [(part.start + part.stop - 1) / 2 for part in box]
+        world = np.asarray(layer.data_to_world(centre))
+        dims = self.viewer.dims
+        for axis, position in enumerate(world, start=dims.ndim - len(world)):
+            if axis in dims.not_displayed:
+                dims.set_point(axis, position)
+        shown = [axis - (dims.ndim - len(world)) for axis in dims.displayed]
+        self.viewer.camera.center = tuple(world[axis] for axis in shown)
+
+    def disconnect_all(self) -> None:
+        """Forget the viewer."""
+        events = self.viewer.layers.events
+        events.inserted.disconnect(self._layers_changed)
+        events.removed.disconnect(self._layers_changed)
+        events.reordered.disconnect(self._layers_changed)
+        self.viewer.events.theme.disconnect(self._theme_changed)
+        for layer in self.viewer.layers:
+            layer.events.name.disconnect(self._layers_changed)
+
+
+def mask_transform(image: Image, ndim: int) -> dict[str, Any]:
+    """Return scale, translation, rotation, shear, affine and units for the mask.
+
+    The mask has the last `ndim` axes of the layer; a channel axis before them has no
+    place in it.
+    """
+    keep = slice(image.ndim - ndim, image.ndim)
+    whole = [*range(image.ndim)[keep], image.ndim]
+    transform: dict[str, Any] = {
+        "scale": image.scale[keep],
+        "translate": image.translate[keep],
+        "rotate": image.rotate[keep, keep],
+        "affine": image.affine.affine_matrix[np.ix_(whole, whole)],
+    }
+    if ndim == image.ndim:
+        transform["shear"] = image.shear
+    for name in ("units", "axis_labels"):
+        # napari knows them since 0.5.4.
+        if hasattr(image, name):
+            transform[name] = tuple(getattr(image, name))[keep]
+    return transform
+
+
+def find_view(
+    viewer: napari.Viewer, layer: Image | Labels, reading: AxesReading
+) -> View:
+    """Return the visible rows and columns of the current plane.
+
+    Where the viewer shows something else than rows and columns (3-D, or other axes),
+    the whole plane counts as visible.
+    """
+    height, width = reading.plane_shape
+    rows, columns = slice(0, height), slice(0, width)
+    n_leading = len(reading.leading)
+    point = np.asarray(layer.world_to_data(viewer.dims.point))
+    spatial = point[len(point) - n_leading - 2 :]
+    lengths = reading.leading_shape
+    index = tuple(
+        int(np.clip(round(position), 0, length - 1))
+        for position, length in zip(spatial[:n_leading], lengths, strict=True)
+    )
+    displayed = tuple(viewer.dims.displayed)
+    last_two = (viewer.dims.ndim - 2, viewer.dims.ndim - 1)
+    if viewer.dims.ndisplay == 2 and set(displayed) == set(last_two):
+        scale = layer.downsample_factors[layer.data_level] if layer.multiscale else 1
+        corners = layer.corner_pixels * scale
+        top, left = np.floor(corners[0][-2:]).astype(int)
+        bottom, right = np.ceil(corners[1][-2:]).astype(int) + 1
+        rows = _clipped(top, bottom, height)
+        columns = _clipped(left, right, width)
+    return View(index, rows, columns)
+
+
+def _clipped(start: int, stop: int, side: int) -> slice:
+    start, stop = max(int(start), 0), min(int(stop), side)
+    # Nothing of the image is on the screen: then all of it counts.
+    return slice(start, stop) if start < stop else slice(0, side)

@@ -1,0 +1,97 @@
+"""Jobs in a Qt thread.
+
+A plain generator is driven by a ``WorkerBase``: it is closed on
+the thread where it ran, and whatever it raises arrives as an error.  (The generator
+workers of superqt and napari swallow a RuntimeError, which is what torch raises when
+memory runs out, and close the generator late and elsewhere.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from napari.qt.threading import WorkerBase, WorkerBaseSignals
+from qtpy.QtCore import QThreadPool, Signal
+
+from napari_seg.workspace.tasks import Job, Task
+
+__all__ = ["QtRunner"]
+
+
+class _Signals(WorkerBaseSignals):
+    item = Signal(object)
+
+
+class _JobWorker(WorkerBase[None]):
+    """Drives one job on a thread of Qt's pool."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(SignalsClass=_Signals)
+        self._job = job
+        self.reporting = True
+
+    def work(self) -> None:
+        """Send each item to the main thread until the job ends or is cancelled."""
+        try:
+            for item in self._job:
+                if self.abort_requested:
+                    return
+                self.signals.item.emit(item)
+        finally:
+            self._job.close()
+
+    def cancel(self) -> None:
+        """Stop after the next item; nothing is reported any more."""
+        self.reporting = False
+        self.quit()
+
+
+class QtRunner:
+    """Runs jobs in Qt's thread pool and reports on the main thread."""
+
+    def __init__(self) -> None:
+        self._running: set[_JobWorker] = set()
+
+    def __call__(
+        self,
+        job: Job,
+        *,
+        on_item: Callable[[Any], None],
+        on_done: Callable[[], None],
+        on_error: Callable[[Exception], None],
+    ) -> Task:
+        """Start `job` on another thread."""
+        worker = _JobWorker(job)
+        failure: list[Exception] = []
+
+        def item(value: Any) -> None:
+            if worker.reporting:
+                on_item(value)
+
+        def finished() -> None:
+            self._running.discard(worker)
+            if not worker.reporting:
+                return
+            if failure:
+                on_error(failure[0])
+            else:
+                on_done()
+
+        worker.signals.item.connect(item)
+        worker.errored.connect(failure.append)
+        worker.finished.connect(finished)
+        self._running.add(worker)
+        worker.start()
+        return worker
+
+    @property
+    def running(self) -> int:
+        """Number of jobs whose thread has not ended."""
+        return len(self._running)
+
+    def shut_down(self, milliseconds: int = 5000) -> bool:
+        """Cancel all jobs and wait for their threads; return whether all ended."""
+        for worker in list(self._running):
+            worker.cancel()
+        return bool(QThreadPool.globalInstance().waitForDone(milliseconds))

@@ -1,0 +1,128 @@
+"""The models that a user can choose from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_seg.errors import ModelFileError
+from napari_seg.models.catalog import SUFFIX, read_spec
+from napari_seg.models.catalog import bundled_models as _bundled
+from napari_seg.models.spec import ModelSpec
+
+__all__ = ["ModelChoice", "ModelShelf", "choice_from_file"]
+
+_LOG = logging.getLogger(__name__)
+
+#: What a new model is called, with architecture and encoder: from the one that learns
+#: fastest on a CPU to the heaviest.
+_NEW = (
+    ("New U-Net, small", "unet", None, 16),
+    ("New U-Net", "unet", None, 32),
+    ("New U-Net, ResNet-18", "unet", "resnet18", None),
+    ("New DeepLab v3+, ResNet-18", "deeplabv3plus", "resnet18", None),
+    ("New DeepLab v3, ResNet-50", "deeplabv3", "resnet50", None),
+    ("New FCN, ResNet-50", "fcn", "resnet50", None),
+    ("New FCN-8s, VGG-16", "fcn8s", "vgg16", None),
+)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """One entry of the model list.
+
+    Attributes
+    ----------
+    label : str
+        What the list shows.
+    spec : ModelSpec
+        Channels, classes, architecture.
+    path : Path or None
+        Its file; None is a model that has not been trained yet.
+    version : str
+        Name of the version in the project, or empty.
+    """
+
+    label: str
+    spec: ModelSpec
+    path: Path | None
+    version: str = ""
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the model has yet to see its first image."""
+        return self.path is None
+
+
+def choice_from_file(path: Path, label: str = "", version: str = "") -> ModelChoice:
+    """Return the choice of a model file.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, damaged, pickled or made by another program.
+    """
+    spec = read_spec(path)
+    return ModelChoice(label or spec.name or path.stem, spec, path, version)
+
+
+class ModelShelf:
+    """The models at hand beside the versions of a project.
+
+    Parameters
+    ----------
+    folder : Path
+        The user's own models; it may not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._opened: dict[Path, ModelChoice] = {}
+
+    def open(self, path: Path) -> ModelChoice:
+        """Add a file to the shelf.
+
+        Raises
+        ------
+        ModelFileError
+            If it is missing, damaged, pickled or made by another program.
+        """
+        choice = choice_from_file(path)
+        self._opened[path] = choice
+        return choice
+
+    def trained(self) -> list[ModelChoice]:
+        """Return bundled models, those in the user's folder, and opened files."""
+        bundled = [choice_from_file(path, name) for name, path in _bundled().items()]
+        saved = [*_readable(sorted(self._folder.glob(f"*{SUFFIX}")))]
+        return [*bundled, *saved, *self._opened.values()]
+
+    @staticmethod
+    def new(in_channels: int, classes: tuple[str, ...]) -> list[ModelChoice]:
+        """Return untrained models for images with these channels."""
+        return [
+            ModelChoice(
+                label,
+                ModelSpec(
+                    arch=arch,
+                    encoder=encoder,
+                    in_channels=in_channels,
+                    classes=classes,
+                    name=label.removeprefix("New "),
+                    width=width,
+                ),
+                None,
+            )
+            for label, arch, encoder, width in _NEW
+        ]
+
+
+def _readable(paths: list[Path]) -> Iterator[ModelChoice]:
+    for path in paths:
+        try:
+            yield choice_from_file(path)
+        except ModelFileError as error:
+            # Somebody else's file in that folder is no reason to show nothing.
+            _LOG.info("%s is left out of the model list: %s", path, error)

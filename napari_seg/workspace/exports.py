@@ -1,0 +1,117 @@
+"""What can be taken away as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+
+from napari_seg.corrections.durable import write_atomically
+from napari_seg.errors import InputError, NapariSegError, StorageError
+from napari_seg.workspace.lesson import save_training_windows, vouched_planes
+from napari_seg.workspace.workspace import Workspace
+from napari_seg.writer import write_mask
+
+__all__ = ["EXPORTS", "Export", "export", "scores_as_csv"]
+
+
+@dataclass(frozen=True)
+class Export:
+    """One thing that can be taken away.
+
+    Attributes
+    ----------
+    title : str
+        What it is called in menus.
+    suffix : str
+        Suffix of the proposed file name.
+    pattern : str
+        File filter of the dialog.
+    folder : bool
+        Whether it is a folder of files.
+    """
+
+    title: str
+    write: Callable[[Workspace, Path], None]
+    suffix: str = ""
+    pattern: str = ""
+    folder: bool = False
+
+
+def export(workspace: Workspace, kind: str, path: Path) -> bool:
+    """Write one of :data:`EXPORTS`; return whether that worked."""
+    try:
+        EXPORTS[kind].write(workspace, path)
+    except NapariSegError as error:
+        workspace.failed.emit(error)
+        return False
+    except OSError as error:
+        workspace.failed.emit(
+            StorageError(
+                f"{path} could not be written ({error}); choose another place. The "
+                "mask and its corrections are unchanged."
+            )
+        )
+        return False
+    workspace.told.emit(f"Saved {path}")
+    return True
+
+
+def _mask(workspace: Workspace, path: Path) -> None:
+    if workspace.session is not None:
+        write_mask(path, workspace.session.mask.labels)
+
+
+def scores_as_csv(workspace: Workspace) -> str:
+    """Return the live scores as a table: a row for each class and one for the mean."""
+    session, scores = workspace.session, workspace.scores
+    if session is None or scores is None:
+        raise InputError("There are no scores yet: press Predict view first.")
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["image", "scope", "class", "iou", "dice", "pixels"])
+    image, scope = session.source.name, workspace.scope
+    for name, iou, dice, pixels in zip(
+        session.classes, scores.iou, scores.dice, scores.truth_pixels, strict=True
+    ):
+        table.writerow([image, scope, name, _cell(iou), _cell(dice), int(pixels)])
+    mean = [_cell(scores.mean_iou), _cell(scores.mean_dice), scores.pixels]
+    table.writerow([image, scope, "mean", *mean])
+    return text.getvalue()
+
+
+def _cell(value: float) -> str:
+    return "" if isnan(value) else f"{value:.6f}"
+
+
+def _scores(workspace: Workspace, path: Path) -> None:
+    write_atomically(path, scores_as_csv(workspace).encode())
+
+
+def _windows(workspace: Workspace, folder: Path) -> None:
+    if workspace.session is not None:
+        session = workspace.session
+        save_training_windows(session, vouched_planes(session))
+        source = session.project.windows_folder
+        shutil.copytree(source, folder / "windows", dirs_exist_ok=True)
+
+
+def _model(workspace: Workspace, path: Path) -> None:
+    choice = workspace.choice
+    if choice is None or choice.path is None:
+        raise InputError("This model has no weights yet: fine-tune it first.")
+    shutil.copyfile(choice.path, path)
+
+
+EXPORTS = {
+    "mask": Export("Mask (TIFF)…", _mask, "_mask.tif", "TIFF (*.tif *.tiff)"),
+    "scores": Export("Scores (CSV)…", _scores, "_scores.csv", "CSV (*.csv)"),
+    "windows": Export("Training windows (folder)…", _windows, folder=True),
+    "model": Export(
+        "Model (safetensors)…", _model, ".safetensors", "Models (*.safetensors)"
+    ),
+}

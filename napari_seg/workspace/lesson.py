@@ -1,0 +1,152 @@
+"""What one fine-tuning run is made of: windows, a start, a command, a version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_seg.corrections.versions import VersionCard
+from napari_seg.corrections.windows import cut_windows, save_windows
+from napari_seg.errors import NothingToLearnError
+from napari_seg.inference.axes import as_array
+from napari_seg.scoring.confusion import UNKNOWN
+from napari_seg.scoring.regions import Box
+from napari_seg.workspace.choices import ModelChoice
+from napari_seg.workspace.session import Session
+
+if TYPE_CHECKING:
+    from napari_seg.training.child import FinetuneCommand
+
+__all__ = [
+    "Lesson",
+    "VouchedPlane",
+    "add_version",
+    "finetune_command",
+    "save_training_windows",
+    "vouched_planes",
+]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one fine-tuning run is asked to do.
+
+    Attributes
+    ----------
+    choice : ModelChoice
+        The start; an untrained one begins with random weights.
+    minutes : float
+        Time budget.
+    device : str
+        Where training runs.
+    arguments : tuple of str
+        Further arguments of ``napari-seg finetune``.
+    """
+
+    choice: ModelChoice
+    minutes: float
+    device: str = "auto"
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class VouchedPlane:
+    """The vouched labels of one plane, copied for work beside the main thread."""
+
+    index: tuple[int, ...]
+    truth: NDArray[np.uint8]
+
+
+def vouched_planes(session: Session) -> list[VouchedPlane]:
+    """Return the planes in which the user vouches for something."""
+    found = []
+    for index in session.reading.indices():
+        region = tuple(slice(i, i + 1) for i in index)
+        truth = session.mask.truth((*region, slice(None), slice(None)))
+        if (truth != UNKNOWN).any():
+            found.append(VouchedPlane(index, truth.reshape(truth.shape[-2:])))
+    return found
+
+
+def save_training_windows(session: Session, planes: list[VouchedPlane]) -> int:
+    """Cut the vouched regions into windows on disk; return how many there are."""
+    reading, name = session.reading, session.image_id
+    image = as_array(session.source.data)
+
+    def reader(index: tuple[int, ...], box: Box) -> NDArray[Any]:
+        pixels = reading.plane(image, index, (box[0], box[1]))
+        return pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)
+
+    windows = [
+        window
+        for plane in planes
+        for window in cut_windows(
+            plane.truth, partial(reader, plane.index), name, plane.index
+        )
+    ]
+    if not windows:
+        raise NothingToLearnError(
+            "Too few pixels are corrected or accepted to learn from: at least 64 in "
+            "one place. Paint a little more, or press Accept view where the mask is "
+            "right."
+        )
+    save_windows(session.project.windows_folder, name, windows)
+    return len(windows)
+
+
+def _start_file(session: Session, choice: ModelChoice) -> Path:
+    """Return the file of the model to start from; a new model is made first."""
+    if choice.path is not None:
+        return choice.path
+    from napari_seg.models.checkpoint import save_model
+    from napari_seg.models.registry import build
+
+    spec = replace(choice.spec, classes=tuple(session.classes))
+    return save_model(build(spec), session.project.models_folder / "start")
+
+
+def finetune_command(session: Session, lesson: Lesson) -> FinetuneCommand:
+    """Return what the child process is told to do."""
+    from napari_seg.training.child import FinetuneCommand
+
+    choice = lesson.choice
+    options = list(lesson.arguments)
+    if list(choice.spec.classes) != session.classes:
+        options += ["--classes", ",".join(session.classes)]
+    return FinetuneCommand(
+        model=_start_file(session, choice),
+        output=session.project.models_folder / "candidate.safetensors",
+        project=session.project.folder,
+        minutes=lesson.minutes,
+        device=lesson.device,
+        options=(*options, "--overwrite"),
+    )
+
+
+def add_version(session: Session, result: dict[str, Any], parent: str) -> str:
+    """Keep the model of a finished run in the project; return its name.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be saved.
+    """
+    card = VersionCard(
+        parent=parent,
+        windows=result.get("windows", 0),
+        before=result["before"],
+        after=result["after"],
+        seconds=result["seconds"],
+        kept=False,
+        details={
+            key: result[key]
+            for key in ("steps", "improved", "interval", "regions", "pixels")
+            if key in result
+        },
+    )
+    return session.project.add_version(Path(result["model"]), card).name

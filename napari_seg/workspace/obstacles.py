@@ -1,0 +1,78 @@
+"""Why a button cannot work now: declared once, used for buttons and tooltips.
+
+Each function returns a sentence that says what would help, or nothing.
+"""
+
+from __future__ import annotations
+
+from napari_seg.workspace.workspace import Workspace
+
+__all__ = [
+    "to_cancel",
+    "to_export",
+    "to_finetune",
+    "to_next",
+    "to_predict",
+    "to_review",
+    "to_stop",
+]
+
+
+def to_predict(workspace: Workspace) -> str:
+    """Return why nothing can be predicted."""
+    if workspace.source is None:
+        return "Open an image first, or a sample under File › Open Sample."
+    if workspace.choice is None:
+        return "Choose a model first."
+    if workspace.session is not None and workspace.session.read_only:
+        return "Another viewer is working on this image; here it is read-only."
+    return workspace.misfit
+
+
+def to_cancel(workspace: Workspace) -> str:
+    """Return why there is nothing to cancel."""
+    return "" if workspace.predictor.busy else "No prediction is running."
+
+
+def to_review(workspace: Workspace) -> str:
+    """Return why nothing can be corrected or accepted."""
+    if workspace.session is None or workspace.session.ledger is None:
+        return "There is no mask yet: press Predict view or Predict all first."
+    return ""
+
+
+def to_next(workspace: Workspace) -> str:
+    """Return why there is no doubtful place to go to."""
+    reason = to_review(workspace)
+    session = workspace.session
+    if not reason and (session is None or not session.uncertain):
+        reason = "Predict first: the model has not said yet how sure it is."
+    return reason
+
+
+def to_finetune(workspace: Workspace) -> str:
+    """Return why there is nothing to learn from."""
+    reason = to_review(workspace)
+    if reason:
+        return reason
+    if workspace.teacher.busy:
+        return "A training is running."
+    if workspace.misfit:
+        return workspace.misfit
+    session = workspace.session
+    if session is None or session.mask.vouched_pixels == 0:
+        return (
+            "There is nothing to learn from yet: correct the mask with the brush, or "
+            "press Accept view where it is right."
+        )
+    return ""
+
+
+def to_stop(workspace: Workspace) -> str:
+    """Return why there is no training to stop."""
+    return "" if workspace.teacher.busy else "No training is running."
+
+
+def to_export(workspace: Workspace) -> str:
+    """Return why there is nothing to take away."""
+    return to_review(workspace)

@@ -1,0 +1,306 @@
+"""One image, its mask, and what the user vouches for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_seg.corrections.change import Change
+from napari_seg.corrections.identity import default_project_folder, fingerprint
+from napari_seg.corrections.journal import ErrorListener
+from napari_seg.corrections.ledger import Ledger, Scope
+from napari_seg.corrections.project import Project, ProjectClass
+from napari_seg.corrections.store import ImageStore
+from napari_seg.corrections.versions import ModelVersion
+from napari_seg.errors import InputError, NapariSegError
+from napari_seg.inference.axes import AxesReading, as_array
+from napari_seg.scoring.regions import Box
+from napari_seg.workspace.uncertainty import UncertaintyMap
+
+__all__ = ["ImageSource", "ScorePoint", "Session", "View"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """An image as the viewer shows it.
+
+    Attributes
+    ----------
+    name : str
+        Name of the layer.
+    data : array
+        The pixels: NumPy, dask, zarr, or a list of levels.
+    rgb : bool
+        Whether the last axis is RGB or RGBA.
+    axes : str or None
+        What the axes mean, where somebody said so.
+    """
+
+    name: str
+    data: Any
+    rgb: bool = False
+    axes: str | None = None
+
+    def same_as(self, other: ImageSource | None) -> bool:
+        """Whether both are the same pixels under the same name."""
+        return other is not None and self.data is other.data and self.name == other.name
+
+
+@dataclass(frozen=True)
+class View:
+    """What the user sees of a mask.
+
+    Attributes
+    ----------
+    index : tuple of int
+        The plane shown, one number for each axis before Y and X.
+    rows, columns : slice
+        The visible pixels of it.
+    """
+
+    index: tuple[int, ...]
+    rows: slice
+    columns: slice
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """Rows and columns."""
+        return self.rows, self.columns
+
+    @property
+    def region(self) -> Box:
+        """The view as slices into the mask (..., Y, X)."""
+        return (*(slice(i, i + 1) for i in self.index), self.rows, self.columns)
+
+
+@dataclass(frozen=True)
+class ScorePoint:
+    """Mean scores at one moment, for the curve over the user's strokes."""
+
+    when: float
+    mean_iou: float
+    mean_dice: float
+
+
+class Session:
+    """One image being worked on.  Main thread only, as its ledger is.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The image.
+    reading : AxesReading
+        What its axes mean to the model.
+    classes : list of str
+        Class names in the order of the ids.
+
+    Attributes
+    ----------
+    ledger : Ledger or None
+        The mask and what is vouched for; None until :meth:`begin`.
+    ranges : ndarray or None
+        (C, 2) intensities that become 0 and 1, once a prediction has needed them.
+    history : list of ScorePoint
+        Mean scores after each stroke.
+    """
+
+    def __init__(
+        self, source: ImageSource, reading: AxesReading, classes: list[str]
+    ) -> None:
+        self.source = source
+        self.reading = reading
+        self.classes = classes
+        self.ledger: Ledger | None = None
+        self.ranges: NDArray[np.float64] | None = None
+        self.history: list[ScorePoint] = []
+        self.uncertainty: UncertaintyMap | None = None
+        self._project: Project | None = None
+        self._store: ImageStore | None = None
+        self._image_id = ""
+
+    # The mask -----------------------------------------------------------------
+
+    def begin(self, on_error: ErrorListener) -> bool:
+        """Make the mask or go on with the saved one; return whether that was to do.
+
+        Parameters
+        ----------
+        on_error : callable
+            Called with a StorageError, on another thread, when saving fails.
+
+        Raises
+        ------
+        ProjectError, StorageError
+            If the project of this image cannot be opened or made.
+        """
+        if self.ledger is not None:
+            return False
+        image = as_array(self.source.data)
+        name, mark = self.source.name, fingerprint(image)
+        project = Project.open_or_create(default_project_folder(name, mark))
+        try:
+            self._adopt_classes(project)
+            entry = project.add_image(name, mark, self.reading.spatial_shape)
+            store = project.open_store(entry, on_error)
+        except NapariSegError:
+            project.close()
+            raise
+        saved = store.load()
+        self.ledger = Ledger(
+            saved.labels, saved.reference, len(self.classes), saved.state
+        )
+        self.uncertainty = UncertaintyMap(self.ledger.shape)
+        self._project, self._store, self._image_id = project, store, entry.id
+        return True
+
+    def _adopt_classes(self, project: Project) -> None:
+        """Take the classes that were added in an earlier session."""
+        saved = [entry.name for entry in project.classes]
+        if saved[: len(self.classes)] == self.classes:
+            self.classes = saved
+        elif not project.read_only:
+            self._save_classes(project)
+
+    def _save_classes(self, project: Project) -> None:
+        project.set_classes([ProjectClass(name, "") for name in self.classes])
+
+    @property
+    def mask(self) -> Ledger:
+        """The ledger of the mask.
+
+        Raises
+        ------
+        InputError
+            If there is no mask yet.
+        """
+        if self.ledger is None:
+            raise InputError(
+                "There is no mask yet: press Predict view or Predict all first."
+            )
+        return self.ledger
+
+    def record(self, change: Change) -> None:
+        """Write a change to the journal; the disk is met on another thread."""
+        if self._store is not None and not self._store.read_only:
+            self._store.append(change)
+
+    def note_scores(self, scope: Scope) -> None:
+        """Add the scores of this moment to the curve."""
+        scores = self.mask.scores(scope)
+        self.history.append(ScorePoint(time.time(), scores.mean_iou, scores.mean_dice))
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the model has said how sure it is of something."""
+        return self.uncertainty is not None and self.uncertainty.known
+
+    # Model and classes --------------------------------------------------------
+
+    def take_model(self, reading: AxesReading, classes: tuple[str, ...]) -> None:
+        """Take the reading and the classes of another model.
+
+        Raises
+        ------
+        InputError
+            If the mask has other classes, and something in it is vouched for.
+        """
+        if reading.spatial_shape != self.reading.spatial_shape:
+            raise InputError(
+                "This model reads the image with other axes than the mask has; remove "
+                "the mask layer to begin a new one."
+            )
+        same = list(classes) == self.classes[: len(classes)]
+        if not same and self.ledger is not None and self.ledger.vouched_pixels:
+            raise InputError(
+                f"This model has the classes {', '.join(classes)}, your mask has "
+                f"{', '.join(self.classes)}. Choose a model with the same classes, or "
+                "remove the mask layer to begin a new one."
+            )
+        self.reading, self.ranges = reading, None
+        if not same:
+            self.classes = list(classes)
+            self._classes_changed()
+
+    def add_class(self, name: str) -> None:
+        """Add a class behind the others.
+
+        Raises
+        ------
+        InputError
+            If the name is empty or taken.
+        """
+        name = name.strip()
+        if not name or name in self.classes:
+            raise InputError(
+                f"The class name {name!r} is empty or taken; choose another one."
+            )
+        self.classes.append(name)
+        self._classes_changed()
+
+    def _classes_changed(self) -> None:
+        if self.ledger is not None:
+            self.ledger.set_classes(len(self.classes))
+        if self._project is not None and not self._project.read_only:
+            self._save_classes(self._project)
+
+    # The project --------------------------------------------------------------
+
+    @property
+    def project(self) -> Project:
+        """The project that the image belongs to.
+
+        Raises
+        ------
+        InputError
+            If there is no mask yet, and so no project.
+        """
+        if self._project is None:
+            raise InputError("There is no mask yet: press Predict view first.")
+        return self._project
+
+    @property
+    def image_id(self) -> str:
+        """Name of the image in the project."""
+        return self._image_id
+
+    @property
+    def read_only(self) -> bool:
+        """Whether another viewer holds the project, so that nothing is saved."""
+        return self._project is not None and self._project.read_only
+
+    @property
+    def saved_at(self) -> float | None:
+        """When something was last saved, in seconds since 1970."""
+        return None if self._store is None else self._store.saved_at
+
+    @property
+    def pending(self) -> int:
+        """Number of changes that are not on disk yet."""
+        return 0 if self._store is None else self._store.pending
+
+    def versions(self) -> tuple[ModelVersion, ...]:
+        """Return the fine-tuned models of the project, oldest first."""
+        return () if self._project is None else self._project.versions
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until every change is on disk; return whether it is."""
+        return self._store is None or self._store.flush(timeout)
+
+    def close(self) -> None:
+        """Save everything and let others open the project.
+
+        Raises
+        ------
+        StorageError
+            If something could not be saved.
+        """
+        try:
+            if self._store is not None:
+                self._store.close()
+        finally:
+            if self._project is not None:
+                self._project.close()

@@ -1,0 +1,146 @@
+"""Fine-tuning as the user meets it: a child process, a verdict, keep or discard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from napari_seg.workspace.lesson import (
+    Lesson,
+    finetune_command,
+    save_training_windows,
+    vouched_planes,
+)
+from napari_seg.workspace.session import Session
+from napari_seg.workspace.tasks import Job, Runner, Task
+
+if TYPE_CHECKING:
+    from napari_seg.training.child import FinetuneChild
+    from napari_seg.training.loop import Step
+
+__all__ = ["Curves", "Teacher", "verdict_text"]
+
+
+class Curves:
+    """Loss and held-out Dice over the seconds of one run."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.loss: list[float] = []
+        self.holdout_seconds: list[float] = []
+        self.holdout: list[float] = []
+
+    def add(self, step: Step) -> None:
+        """Take in one training step."""
+        self.seconds.append(step.seconds)
+        # A running mean over about ten steps: single batches jump.
+        before = self.loss[-1] if self.loss else step.loss
+        self.loss.append(0.9 * before + 0.1 * step.loss)
+        if step.holdout is not None:
+            self.holdout_seconds.append(step.seconds)
+            self.holdout.append(step.holdout)
+
+
+class Teacher:
+    """Runs one fine-tuning at a time.
+
+    Parameters
+    ----------
+    runner : Runner
+        Drives the work beside the main thread.
+
+    Attributes
+    ----------
+    busy : bool
+        Whether a training is under way.
+    curves : Curves
+        Of the last run.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._task: Task | None = None
+        self.busy = False
+        self._child: FinetuneChild | None = None
+        self.curves = Curves()
+
+    def start(
+        self,
+        session: Session,
+        lesson: Lesson,
+        *,
+        on_step: Callable[[Step], None],
+        on_end: Callable[[dict[str, Any] | None, Exception | None], None],
+    ) -> None:
+        """Train on what the user vouches for at this moment.
+
+        Parameters
+        ----------
+        session : Session
+            The image and its ledger; read now, so that painting may go on.
+        lesson : Lesson
+            Start, budget, options.
+        on_step : callable
+            Called with each training step.
+        on_end : callable
+            Called once with the child's result or the error; the result's ``model``
+            is the file of the new model.
+        """
+        self.curves = Curves()
+        planes = vouched_planes(session)
+
+        def job() -> Job:
+            from napari_seg.training.child import FinetuneChild
+
+            save_training_windows(session, planes)
+            self._child = FinetuneChild(finetune_command(session, lesson))
+            yield from self._child.steps()
+
+        def step(value: Step) -> None:
+            self.curves.add(value)
+            on_step(value)
+
+        def end(error: Exception | None = None) -> None:
+            child, self._child = self._child, None
+            self._task, self.busy = None, False
+            on_end(child.result if child and error is None else None, error)
+
+        self.busy = True
+        self._task = self._runner(job(), on_item=step, on_done=end, on_error=end)
+
+    def stop(self) -> None:
+        """End training after this step, with the best model so far."""
+        if self._child is not None:
+            self._child.cancel()
+
+    def abandon(self) -> None:
+        """End training at once and forget it."""
+        task, self._task = self._task, None
+        self.busy = False
+        if task is not None:
+            task.cancel()
+        if self._child is not None:
+            self._child.kill()
+
+
+def verdict_text(result: dict[str, Any]) -> str:
+    """Return what the card says of a finished run, in the user's words."""
+    before, after = (result[key]["mean_dice"] for key in ("before", "after"))
+    lines = [str(result["sentence"])]
+    if before is not None and after is not None:
+        low, high = result["interval"]
+        lines.append(
+            f"Held-out Dice {before:.3f} → {after:.3f} "
+            f"(change {low:+.3f} to {high:+.3f}), "
+            f"{result['pixels']:,} px in {result['regions']} regions.".replace(
+                ",", "\u2009", 1
+            )
+        )
+    earlier = result.get("earlier")
+    if earlier:
+        lines.append(
+            f"Earlier images {earlier['before']['mean_dice']:.3f} → "
+            f"{earlier['after']['mean_dice']:.3f}."
+        )
+    lines.append(f"{result['steps']} steps in {result['seconds']:.0f} s.")
+    return "\n".join(lines)

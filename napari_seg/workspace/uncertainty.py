@@ -1,0 +1,88 @@
+"""Where the model is least sure, on a coarse grid."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_seg.corrections.ledger import ACCEPTED, Ledger
+from napari_seg.scoring.regions import Box
+
+__all__ = ["UncertaintyMap"]
+
+#: Side of a block in pixels.
+_BLOCK = 64
+
+
+class UncertaintyMap:
+    """Expected number of wrong pixels in blocks of 64 × 64, plane by plane.
+
+    With a calibrated confidence p, a pixel is wrong with probability 1 − p; the sum
+    over a block is the number of wrong pixels to expect there.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the mask, (..., Y, X).
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        grid = (*shape[:-2], *(-(-side // _BLOCK) for side in shape[-2:]))
+        self._expected = np.zeros(grid, np.float32)
+        self._visited = np.zeros(grid, bool)
+
+    @property
+    def known(self) -> bool:
+        """Whether any prediction was taken in."""
+        return bool(self._expected.any())
+
+    def add(self, region: Box, confidence: NDArray[np.float32]) -> None:
+        """Take in the confidence of one tile.
+
+        Parameters
+        ----------
+        region : tuple of slice
+            Where the tile lies in the mask, one plane.
+        confidence : ndarray of float32, shape (h, w)
+            Probability of the predicted class.
+        """
+        index = tuple(part.start for part in region[:-2])
+        wrong = 1 - confidence.reshape(confidence.shape[-2:])
+        top, left = (part.start for part in region[-2:])
+        rows = (top + np.arange(wrong.shape[0])) // _BLOCK
+        columns = (left + np.arange(wrong.shape[1])) // _BLOCK
+        row_starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        column_starts = np.flatnonzero(np.diff(columns, prepend=-1))
+        sums = np.add.reduceat(wrong, row_starts, axis=0)
+        sums = np.add.reduceat(sums, column_starts, axis=1)
+        heights = np.diff(row_starts, append=len(rows))
+        widths = np.diff(column_starts, append=len(columns))
+        density = sums / np.outer(heights, widths)
+        # A block that two tiles share keeps the density of the later one.
+        blocks = np.ix_(rows[row_starts], columns[column_starts])
+        self._expected[index][blocks] = density * _BLOCK**2
+        self._visited[index][blocks] = False
+
+    def next(self, ledger: Ledger) -> Box | None:
+        """Return the block with most expected errors that nobody has looked at.
+
+        A block is left out once it was returned, and where most of it is accepted.
+        None means that no block is left.
+        """
+        left = np.where(self._visited, 0, self._expected)
+        while left.any():
+            *index, row, column = np.unravel_index(int(left.argmax()), left.shape)
+            place = (*index, row, column)
+            self._visited[place] = True
+            left[place] = 0
+            box = (
+                *(slice(int(i), int(i) + 1) for i in index),
+                *(
+                    slice(int(i) * _BLOCK, min((int(i) + 1) * _BLOCK, side))
+                    for i, side in zip((row, column), self._shape[-2:], strict=True)
+                ),
+            )
+            if np.mean(ledger.state(box) & ACCEPTED > 0) < 0.5:
+                return box
+        return None

@@ -1,0 +1,409 @@
+"""The state of one dock, and every decision that is taken there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_seg.corrections.ledger import Scope
+from napari_seg.errors import InputError, NapariSegError
+from napari_seg.inference.axes import as_array, read_axes
+from napari_seg.resources import user_folder
+from napari_seg.scoring.confusion import Scores
+from napari_seg.scoring.regions import Box, Region
+from napari_seg.workspace.choices import ModelChoice, ModelShelf, choice_from_file
+from napari_seg.workspace.lesson import Lesson, add_version
+from napari_seg.workspace.prediction import Predictor, Progress
+from napari_seg.workspace.session import ImageSource, Session, View
+from napari_seg.workspace.tasks import Runner
+from napari_seg.workspace.teaching import Teacher
+
+if TYPE_CHECKING:
+    from napari_seg.inference.predict import PredictOptions, TileResult
+    from napari_seg.training.loop import Step
+
+__all__ = ["Workspace"]
+
+
+class Workspace:
+    """What the dock shows, and what happens when something in it is clicked.
+
+    It knows neither Qt nor napari: a viewer tells it of images, views and edits, and
+    listens to its signals.  All methods are called on one thread, the main thread of
+    the viewer.  No method raises for what a user does: errors go out as `failed`.
+
+    Parameters
+    ----------
+    runner : Runner
+        Drives prediction and training beside the main thread.
+    home : Path, optional
+        Folder of projects and models; by default the user's.
+    """
+
+    #: Another image, model, reading or set of classes.
+    changed = Signal()
+    #: The mask of the session exists now: show it.
+    mask_started = Signal()
+    #: A prediction wrote into this box of the mask.
+    pixels_changed = Signal(object)
+    #: Mask, flags or reference changed: scores and counts are others now.
+    scores_changed = Signal()
+    #: Progress of a prediction, None at its end.
+    predicting = Signal(object)
+    #: A training step, None at the end.
+    training = Signal(object)
+    #: A verdict was reached or taken off the table.
+    verdict_changed = Signal()
+    #: Something went wrong.
+    failed = Signal(object)
+    #: Something the user should know.
+    told = Signal(str)
+
+    def __init__(self, runner: Runner, home: Path | None = None) -> None:
+        self.home = home or user_folder()
+        self.shelf = ModelShelf(self.home / "models")
+        self.predictor = Predictor(runner)
+        self.teacher = Teacher(runner)
+        self.source: ImageSource | None = None
+        self.choice: ModelChoice | None = None
+        self.session: Session | None = None
+        self.misfit = ""
+        self.device = "auto"
+        self.scope: Scope = "whole"
+        self.predict_options: PredictOptions | None = None
+        self.finetune_arguments: tuple[str, ...] = ()
+        self.verdict: dict[str, Any] | None = None
+        self._predicted_all = False
+        self._last_view: View | None = None
+
+    # Image and model ----------------------------------------------------------
+
+    def set_image(self, source: ImageSource | None) -> None:
+        """Work on another image, or on none; the work on the one before is saved."""
+        if source is not None and source.same_as(self.source):
+            return
+        self._leave()
+        self.source = source
+        if source is not None:
+            self._choose_fitting_model()
+        self._read()
+        self.changed.emit()
+
+    def set_model(self, choice: ModelChoice) -> None:
+        """Predict with another model from now on; a running prediction ends."""
+        if choice == self.choice:
+            return
+        self.predictor.cancel()
+        self.predicting.emit(None)
+        self.choice = choice
+        self._read()
+        self.changed.emit()
+
+    def open_model(self, path: Path) -> None:
+        """Add a model file to the list and choose it."""
+        try:
+            choice = self.shelf.open(path)
+        except NapariSegError as error:
+            self.failed.emit(error)
+            return
+        self.set_model(choice)
+
+    def choices(self) -> list[ModelChoice]:
+        """Return the models to choose from: versions, bundled, saved, new ones."""
+        channels = 3 if self.source is not None and self.source.rgb else 1
+        classes: tuple[str, ...] = ("background", "foreground")
+        if self.session is not None:
+            classes = tuple(self.session.classes)
+        versions = [] if self.session is None else self.session.versions()
+        tuned = [
+            choice_from_file(version.path, f"{version.name}, fine-tuned", version.name)
+            for version in reversed(versions)
+        ]
+        return [*tuned, *self.shelf.trained(), *self.shelf.new(channels, classes)]
+
+    def _choose_fitting_model(self) -> None:
+        if self.choice is not None and not self._misfit_of(self.choice):
+            return
+        self.choice = next(
+            (choice for choice in self.choices() if not self._misfit_of(choice)),
+            self.choice,
+        )
+
+    def _misfit_of(self, choice: ModelChoice) -> str:
+        """Return why the model cannot take the image, or nothing."""
+        source = self.source
+        if source is None:
+            return ""
+        try:
+            image = as_array(source.data)
+            read_axes(image.shape, image.dtype, choice.spec, source.axes, source.rgb)
+        except InputError as error:
+            return str(error)
+        return ""
+
+    def _read(self) -> None:
+        """Read the image's axes for the model; keep the mask where it still fits."""
+        source, choice = self.source, self.choice
+        self.misfit = ""
+        if source is None or choice is None:
+            return
+        try:
+            image = as_array(source.data)
+            reading = read_axes(
+                image.shape, image.dtype, choice.spec, source.axes, source.rgb
+            )
+            if self.session is None:
+                self.session = Session(source, reading, list(choice.spec.classes))
+            else:
+                self.session.take_model(reading, choice.spec.classes)
+        except InputError as error:
+            self.misfit = str(error)
+
+    def _leave(self) -> None:
+        """Save and forget the session."""
+        self.predictor.cancel()
+        self.predicting.emit(None)
+        self.teacher.abandon()
+        self.training.emit(None)
+        self._set_verdict(None)
+        session, self.session = self.session, None
+        self._predicted_all, self._last_view = False, None
+        if session is not None:
+            self._guarded(session.close)
+
+    # The mask -----------------------------------------------------------------
+
+    def restart(self) -> None:
+        """Save and leave the mask, since its layer is gone; the image stays."""
+        self._leave()
+        self._read()
+        self.changed.emit()
+        self.scores_changed.emit()
+
+    def begin(self) -> bool:
+        """Make the mask, or go on with the saved one; return whether there is one."""
+        if self.session is None:
+            return False
+        try:
+            started = self.session.begin(self.failed.emit)
+        except NapariSegError as error:
+            self.failed.emit(error)
+            return False
+        if started:
+            self._take_project_model()
+            self.mask_started.emit()
+            self.changed.emit()
+            self.scores_changed.emit()
+        return True
+
+    def _take_project_model(self) -> None:
+        """Go on with the version that was in use when the project was left."""
+        assert self.session is not None
+        current = self._choice_of(self.session.project.current)
+        if current is not None:
+            self.choice = current
+            self._read()
+
+    def _choice_of(self, version: str | None) -> ModelChoice | None:
+        """Return the choice of a version of the project."""
+        return next(
+            (c for c in self.choices() if version and c.version == version), None
+        )
+
+    def edited(self, region: Region = None) -> None:
+        """Take in that the user may have changed the mask somewhere in `region`."""
+        if self.session is not None and self.session.ledger is not None:
+            self._record(self.session.ledger.edited(region))
+
+    def replaced(self, labels: NDArray[np.uint8]) -> None:
+        """Take in that the viewer's mask is another array now."""
+        if self.session is not None and self.session.ledger is not None:
+            self._record(self.session.ledger.replace_labels(labels))
+
+    def stroke_finished(self) -> None:
+        """Note the scores for the curve over the strokes."""
+        if self.session is not None and self.session.ledger is not None:
+            self.session.note_scores(self.scope)
+            self.scores_changed.emit()
+
+    def accept(self, view: View) -> None:
+        """Count what is visible as reviewed and right."""
+        if self.begin() and self.session is not None:
+            self._record(self.session.mask.accept(view.region))
+            self.stroke_finished()
+
+    def unaccept(self, view: View) -> None:
+        """Take acceptance of what is visible back."""
+        if self.session is not None and self.session.ledger is not None:
+            self._record(self.session.ledger.unaccept(view.region))
+            self.stroke_finished()
+
+    def next_uncertain(self) -> Box | None:
+        """Return where to look next, or None where everything was looked at."""
+        session = self.session
+        if session is None or session.ledger is None or session.uncertainty is None:
+            return None
+        box = session.uncertainty.next(session.ledger)
+        if box is None:
+            self.told.emit("Every doubtful place was visited.")
+        return box
+
+    def add_class(self, name: str) -> None:
+        """Add a class; the next fine-tuning teaches it to the model."""
+        if self.session is not None:
+            self._guarded(self.session.add_class, name)
+            self.changed.emit()
+            self.scores_changed.emit()
+
+    def set_scope(self, scope: Scope) -> None:
+        """Score another part of the mask; the curve begins anew."""
+        self.scope = scope
+        if self.session is not None:
+            self.session.history.clear()
+        self.scores_changed.emit()
+
+    @property
+    def scores(self) -> Scores | None:
+        """The live scores, None without a mask."""
+        if self.session is None or self.session.ledger is None:
+            return None
+        return self.session.ledger.scores(self.scope)
+
+    def _record(self, change: Any) -> None:
+        if self.session is not None and change is not None:
+            self._guarded(self.session.record, change)
+            self.scores_changed.emit()
+
+    def _guarded(self, action: Any, *arguments: Any) -> None:
+        """Call `action`; what it raises on purpose goes out as `failed`."""
+        try:
+            action(*arguments)
+        except NapariSegError as error:
+            self.failed.emit(error)
+
+    # Prediction ---------------------------------------------------------------
+
+    def predict(self, view: View | None, *, everything: bool) -> None:
+        """Predict what is visible, and the rest of the image after it."""
+        if not self.begin():
+            return
+        session, choice = self.session, self.choice
+        assert session is not None
+        assert choice is not None
+        if choice.untrained:
+            self.told.emit(
+                "This model is new and has learned nothing yet: paint some of each "
+                "class, then press Fine-tune."
+            )
+            return
+        self._predicted_all = everything
+        self._last_view = view
+        self.predictor.start(
+            session,
+            choice,
+            self.predict_options,
+            self.device,
+            view,
+            everything=everything,
+            on_tile=self._tile_arrived,
+            on_end=self._prediction_ended,
+        )
+        self.predicting.emit(Progress(0, 1, 0.0))
+
+    def cancel(self) -> None:
+        """End the prediction under way; finished tiles stay."""
+        if self.predictor.cancel():
+            self.predicting.emit(None)
+
+    def _tile_arrived(self, tile: TileResult, progress: Progress) -> None:
+        session = self.session
+        if session is None or session.ledger is None:
+            return
+        change = session.ledger.predicted(tile.region, tile.labels)
+        self._guarded(session.record, change)
+        if session.uncertainty is not None and tile.confidence is not None:
+            session.uncertainty.add(tile.region, tile.confidence)
+        self.pixels_changed.emit(tile.region)
+        self.predicting.emit(progress)
+        self.scores_changed.emit()
+
+    def _prediction_ended(self, error: Exception | None) -> None:
+        if error is not None:
+            self.failed.emit(error)
+        self.predicting.emit(None)
+        self.stroke_finished()
+
+    # Fine-tuning --------------------------------------------------------------
+
+    def finetune(self, minutes: float) -> None:
+        """Train the model on what the user vouches for, in a process of its own."""
+        session, choice = self.session, self.choice
+        if session is None or choice is None or session.ledger is None:
+            return
+        self._set_verdict(None)
+        lesson = Lesson(choice, minutes, self.device, self.finetune_arguments)
+        self.teacher.start(
+            session, lesson, on_step=self._step_done, on_end=self._training_ended
+        )
+        self.changed.emit()
+
+    def stop_training(self) -> None:
+        """End training now, with the best model so far."""
+        self.teacher.stop()
+
+    def _step_done(self, step: Step) -> None:
+        self.training.emit(step)
+
+    def _training_ended(
+        self, result: dict[str, Any] | None, error: Exception | None
+    ) -> None:
+        self.training.emit(None)
+        if error is not None:
+            self.failed.emit(error)
+        if result is not None and self.session is not None:
+            try:
+                parent = self.choice.label if self.choice else ""
+                result["version"] = add_version(self.session, result, parent)
+            except NapariSegError as failure:
+                self.failed.emit(failure)
+            else:
+                self._set_verdict(result)
+        self.changed.emit()
+
+    def keep(self) -> None:
+        """Use the new model, and predict again what the user did not vouch for."""
+        if self.verdict is None or self.session is None:
+            return
+        version = self.verdict["version"]
+        self._set_verdict(None)
+        self.restore(version)
+
+    def discard(self) -> None:
+        """Go on with the model from before; the new one stays in the list."""
+        self._set_verdict(None)
+
+    def restore(self, version: str) -> None:
+        """Use a version from the list, and predict again with it."""
+        choice = self._choice_of(version)
+        if self.session is None or choice is None:
+            return
+        self._guarded(self.session.project.use_model, version)
+        self.set_model(choice)
+        if not self.misfit:
+            self.predict(self._last_view, everything=self._predicted_all)
+
+    def _set_verdict(self, verdict: dict[str, Any] | None) -> None:
+        if verdict is not self.verdict:
+            self.verdict = verdict
+            self.verdict_changed.emit()
+
+    # The end ------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop everything and save."""
+        self._leave()
+        self.source = None
