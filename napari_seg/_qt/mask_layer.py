@@ -18,6 +18,7 @@ from napari_seg._qt.mask_array import as_mask
 from napari_seg._qt.mask_display import Repainter
 from napari_seg._qt.mask_edits import UndoSteps, shown, step_boxes, updated_box
 from napari_seg._qt.palette import class_colormap
+from napari_seg._qt.placement import Placement
 from napari_seg.errors import LabelsError
 from napari_seg.scoring.regions import Box, Region, as_box, pixels
 
@@ -97,6 +98,7 @@ class MaskLayer:
         self._waiting = IdleBoxes(self._edited, self._finish)
         self._repainter = Repainter(layer, self._own)
         self._steps = UndoSteps(layer)
+        self._place = Placement(layer)
         self._shown = shown(layer)
         self._selected = int(layer.selected_label)
         self._rest = QTimer()
@@ -113,6 +115,7 @@ class MaskLayer:
         yield events.set_data, self._on_set_data
         yield events.data, self._on_data
         yield events.selected_label, self._on_selected_label
+        yield from self._place.connections()
         if self._layers is not None:
             yield self._layers.events.removed, self._on_removed
 
@@ -221,6 +224,7 @@ class MaskLayer:
         except LabelsError:
             with self._own():
                 self._layer.data = self._mask
+                self._place.restore()
             raise
         if mask is not new:
             with self._own():
