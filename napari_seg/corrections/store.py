@@ -24,19 +24,14 @@ from napari_seg.corrections.arrays import (
     open_arrays,
 )
 from napari_seg.corrections.change import Change, Pixels
-from napari_seg.corrections.journal import (
-    ErrorListener,
-    Journal,
-    finish,
-    finished,
-    segments,
-)
+from napari_seg.corrections.journal import ErrorListener, Journal
 from napari_seg.corrections.records import (
     Record,
     arrays_of,
     read_after,
     read_records,
 )
+from napari_seg.corrections.segments import finish, finished, segments
 from napari_seg.errors import StorageError
 from napari_seg.scoring.regions import Box
 

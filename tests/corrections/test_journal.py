@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_seg.corrections import journal as journal_module
 from napari_seg.corrections import records as records_module
-from napari_seg.corrections.journal import Journal, finish, finished, segments
+from napari_seg.corrections import segments as segments_module
+from napari_seg.corrections.journal import Journal
 from napari_seg.corrections.records import (
     Record,
     arrays_of,
@@ -25,6 +25,7 @@ from napari_seg.corrections.records import (
     read_after,
     read_records,
 )
+from napari_seg.corrections.segments import finish, finished, segments
 from napari_seg.errors import StorageError
 
 
@@ -125,7 +126,7 @@ def test_large_change_becomes_records_that_add_up(painter, monkeypatch):
 @pytest.fixture
 def disk(monkeypatch):
     """Stand in for the disk; it can be full, after a few more bytes."""
-    real = journal_module.write_all
+    real = segments_module.write_all
 
     class Disk:
         full = False
@@ -137,7 +138,7 @@ def disk(monkeypatch):
             real(descriptor, data)
 
     disk = Disk()
-    monkeypatch.setattr(journal_module, "write_all", disk.write)
+    monkeypatch.setattr(segments_module, "write_all", disk.write)
     return disk
 
 

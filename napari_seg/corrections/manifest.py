@@ -1,0 +1,129 @@
+"""``project.json``: what a project knows beside its files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_seg.corrections.durable import write_json
+from napari_seg.corrections.identity import safe_name
+from napari_seg.errors import ProjectError
+
+__all__ = ["FILE", "ImageEntry", "Manifest", "ProjectClass"]
+
+FILE = "project.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ProjectClass:
+    """A class: its id is its place in the list.
+
+    Attributes
+    ----------
+    name : str
+        As the user calls it.
+    color : str
+        "#rrggbb".
+    """
+
+    name: str
+    color: str
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """An image of the project.
+
+    Attributes
+    ----------
+    id : str
+        Name of its folder, and first part of the names of its windows.
+    name : str
+        As the viewer shows it.
+    fingerprint : str
+        See :func:`napari_seg.corrections.identity.fingerprint`.
+    shape : tuple of int
+        Shape of its mask, (..., Y, X).
+    source : str or None
+        File it was opened from.
+    """
+
+    id: str
+    name: str
+    fingerprint: str
+    shape: tuple[int, ...]
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What project.json holds.
+
+    Attributes
+    ----------
+    classes : tuple of ProjectClass
+        In the order of their ids.
+    images : tuple of ImageEntry
+        In the order in which they were added.
+    current : str or None
+        Name of the model in use.
+    """
+
+    classes: tuple[ProjectClass, ...] = ()
+    images: tuple[ImageEntry, ...] = ()
+    current: str | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write ``project.json``, atomically.
+
+        Raises
+        ------
+        OSError
+            If that fails; the old file is kept then.
+        """
+        head = {"format": _FORMAT, "program": "napari-seg"}
+        write_json(folder / FILE, {**head, **asdict(self)})
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read ``project.json``.
+
+        Raises
+        ------
+        ProjectError
+            If there is none, or it is damaged or of a newer program.
+        """
+        path = folder / FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["format"] > _FORMAT:
+                raise ProjectError(
+                    f"{folder} was made by a newer napari-seg; update to open it."
+                )
+            return cls(
+                tuple(ProjectClass(**entry) for entry in content["classes"]),
+                tuple(_image(entry) for entry in content["images"]),
+                content["current"],
+            )
+        except FileNotFoundError as error:
+            raise ProjectError(
+                f"{folder} is no napari-seg project: it has no {FILE}."
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, ProjectError):
+                raise
+            raise ProjectError(
+                f"{path} cannot be read ({error}). Corrections and models beside it "
+                "are not affected; restore the file from a copy."
+            ) from error
+
+
+def _image(entry: dict[str, Any]) -> ImageEntry:
+    image = ImageEntry(**{**entry, "shape": tuple(entry["shape"])})
+    # The id becomes a path: a damaged or foreign file must not lead out of the folder.
+    if safe_name(image.id) != image.id:
+        raise ValueError(f"image id {image.id!r}")
+    return image

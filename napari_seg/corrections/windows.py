@@ -1,0 +1,218 @@
+"""Vouched regions as training windows: plain TIFF pairs of image and labels.
+
+The plane is divided into square cells, always from its upper left corner, so that a
+window keeps its name and place from one run to the next and what is held out stays
+held out.  A window shows its cell with context around it, but has labels in its own
+cell only: no vouched pixel is in two windows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from napari_seg.corrections.identity import safe_name
+from napari_seg.corrections.pairs import read_pairs
+from napari_seg.errors import LabelsError, StorageError
+from napari_seg.scoring.regions import Box, box_shape, relative
+from napari_seg.scoring.tally import UNKNOWN
+
+__all__ = ["Window", "cut_windows", "read_pairs", "save_windows"]
+
+Reader = Callable[[Box], NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A part of an image with the labels that the user vouches for.
+
+    Attributes
+    ----------
+    name : str
+        Stable from run to run; also the name of its files.
+    box : tuple of slice, (Y, X)
+        Where it lies in the plane.
+    image : ndarray, (Y, X) or (Y, X, C)
+        Raw pixels.
+    labels : ndarray of uint8, (Y, X)
+        255 where not vouched for, and outside of the window's own cell.
+    vouched : int
+        Number of labelled pixels.
+    ranges : ndarray of float64, (C, 2), or None
+        Intensities that become 0 and 1: those of the whole image, which a window
+        cannot know.
+    """
+
+    name: str
+    box: Box
+    image: NDArray[Any]
+    labels: NDArray[np.uint8]
+    vouched: int
+    ranges: NDArray[np.float64] | None = None
+
+
+def cut_windows(
+    truth: NDArray[np.uint8],
+    reader: Reader,
+    name: str,
+    index: Sequence[int] = (),
+    size: int = 128,
+    context: int = 32,
+    minimum: int = 64,
+    ranges: NDArray[np.float64] | None = None,
+) -> list[Window]:
+    """Cut the vouched parts of one plane into windows.
+
+    Parameters
+    ----------
+    truth : ndarray of uint8, (Y, X)
+        Labels, 255 where not vouched for, as ``Ledger.truth`` returns them.
+    reader : callable
+        Takes a box (two slices) of the plane and returns its raw pixels, (Y, X) or
+        (Y, X, C).
+    name : str
+        Name of the image; use the id of its project entry.
+    index : sequence of int
+        Place of the plane along the leading axes.
+    size : int
+        Side of a cell in pixels.
+    context : int
+        Pixels around the cell that the window shows.  At the border of the image
+        windows are shifted inwards, so that all have the same shape; only an image
+        smaller than a window gives smaller ones.
+    minimum : int
+        Windows with fewer vouched pixels are left out.
+    ranges : ndarray of float64, (C, 2), optional
+        Intensities of the whole image that become 0 and 1; saved with each window.
+
+    Returns
+    -------
+    list of Window
+        Row by row.
+
+    Raises
+    ------
+    LabelsError
+        If `truth` is not two-dimensional and uint8.
+    """
+    if truth.ndim != 2 or truth.dtype != np.uint8:
+        raise LabelsError(
+            f"The labels of a plane must be (Y, X) and uint8; these are "
+            f"{truth.dtype} of shape {truth.shape}."
+        )
+    windows = []
+    for cell in _cells(truth.shape, size):
+        vouched = int(np.count_nonzero(truth[cell] != UNKNOWN))
+        if vouched < max(1, minimum):
+            continue
+        box = tuple(
+            _surround(own, size + 2 * context, n)
+            for own, n in zip(cell, truth.shape, strict=True)
+        )
+        labels = np.full(box_shape(box), UNKNOWN, np.uint8)
+        labels[relative(cell, box)] = truth[cell]
+        place = _window_name(name, index, cell)
+        image = np.asarray(reader(box))
+        windows.append(Window(place, box, image, labels, vouched, ranges))
+    return windows
+
+
+def _cells(shape: tuple[int, ...], size: int) -> Iterator[Box]:
+    for y in range(0, shape[0], size):
+        for x in range(0, shape[1], size):
+            yield slice(y, min(y + size, shape[0])), slice(x, min(x + size, shape[1]))
+
+
+def _surround(own: slice, length: int, n: int) -> slice:
+    """Return a slice of `length` with `own` in its middle, moved inside 0 to n."""
+    start = own.start - (length - (own.stop - own.start)) // 2
+    start = max(0, min(start, n - length))
+    return slice(start, min(n, start + length))
+
+
+def _window_name(name: str, index: Sequence[int], cell: Box) -> str:
+    # A safe name holds no double underscore: what stands before it is the image.
+    place = "".join(f"i{i:04d}_" for i in index)
+    return f"{safe_name(name)}__{place}y{cell[0].start:05d}_x{cell[1].start:05d}"
+
+
+def save_windows(folder: Path, name: str, windows: Sequence[Window]) -> list[Path]:
+    """Save windows as ``images/<name>.tif`` and ``labels/<name>.tif``.
+
+    They replace all earlier windows of the same image, which are removed only when
+    the new ones are written.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the training set, made if missing.
+    name : str
+        Name of the image, as given to :func:`cut_windows`.
+    windows : sequence of Window
+        All windows of all planes of the image.
+
+    Returns
+    -------
+    list of Path
+        The image files.
+
+    Raises
+    ------
+    StorageError
+        If a file cannot be written; the earlier windows are kept then.
+    """
+    images, labels = folder / "images", folder / "labels"
+    try:
+        for place in (images, labels):
+            place.mkdir(parents=True, exist_ok=True)
+        for window in windows:
+            _write_tiff(labels / f"{window.name}.tif", window.labels)
+            _write_tiff(images / f"{window.name}.tif", window.image, window.ranges)
+        kept = {f"{window.name}.tif" for window in windows}
+        for path in _windows_of(safe_name(name), images, labels):
+            if path.name not in kept:
+                path.unlink()
+    except OSError as error:
+        raise StorageError(
+            f"The training windows could not be saved in {folder} ({error}); free "
+            "some space and try again."
+        ) from error
+    return [images / f"{window.name}.tif" for window in windows]
+
+
+def _windows_of(name: str, *folders: Path) -> Iterator[Path]:
+    pattern = re.compile(re.escape(name) + r"__(i\d+_)*y\d+_x\d+\.tif")
+    for folder in folders:
+        yield from (p for p in list(folder.iterdir()) if pattern.fullmatch(p.name))
+
+
+def _write_tiff(
+    path: Path, pixels: NDArray[Any], ranges: NDArray[np.float64] | None = None
+) -> None:
+    partial = path.with_suffix(".partial")
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    rgb = pixels.ndim == 3 and pixels.shape[-1] == 3
+    try:
+        tifffile.imwrite(
+            partial,
+            np.ascontiguousarray(pixels),
+            compression="zlib",
+            photometric="rgb" if rgb else "minisblack",
+            planarconfig="contig" if pixels.ndim == 3 else None,
+            metadata={} if ranges is None else {"ranges": ranges.tolist()},
+        )
+        partial.replace(path)
+    except OSError:
+        # The error to report is the first one.
+        with suppress(OSError):
+            partial.unlink()
+        raise
