@@ -1,0 +1,173 @@
+"""Images and masks in files: TIFF, PNG, JPEG and OME-Zarr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from napari_seg.errors import ImageError, InputError
+from napari_seg.writer import Calibration
+
+__all__ = [
+    "SUFFIXES",
+    "Picture",
+    "bare_name",
+    "find_images",
+    "images_in",
+    "is_zarr",
+    "read_picture",
+]
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+_FORMATS = "TIFF, PNG, JPEG and OME-Zarr (a folder that ends in .zarr) can be read"
+#: What predict appends to the name of an image.
+MADE_HERE = ("_mask", "_confidence", "_instances")
+#: Larger TIFF files are mapped, not read into memory.
+_MAPPED_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as its file describes it.
+
+    Attributes
+    ----------
+    data : array
+        NumPy, or zarr for OME-Zarr.
+    axes : str or None
+        One letter for each axis; None where the file does not tell.
+    rgb : bool
+        Whether the last axis is known to hold colours.
+    calibration : Calibration
+        Steps and units of those axes that a mask has, too.
+    """
+
+    data: Any
+    axes: str | None = None
+    rgb: bool = False
+    calibration: Calibration = field(default_factory=Calibration)
+
+
+def is_zarr(path: Path) -> bool:
+    """Tell whether `path` is an OME-Zarr by its name."""
+    return path.suffix.lower() == ".zarr"
+
+
+def bare_name(path: Path) -> str:
+    """Return the name without suffix: ``a`` of ``a.tif`` and of ``a.ome.tif``."""
+    return path.name.removesuffix(path.suffix).removesuffix(".ome")
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the images that lie in a folder itself, by name.
+
+    A mask that this program wrote beside its image is none of them.
+
+    Raises
+    ------
+    InputError
+        If there is no image.
+    """
+    found = [
+        path
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".")
+        and (is_zarr(path) or path.suffix.lower() in SUFFIXES)
+    ]
+    names = {bare_name(path) for path in found}
+    made = {name + ending for name in names for ending in MADE_HERE}
+    images = [path for path in found if bare_name(path) not in made]
+    if not images:
+        raise InputError(f"There is no image in {folder}; {_FORMATS}.")
+    return images
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """Return all images that are meant by files and folders."""
+    found: list[Path] = []
+    for path in paths:
+        inside = path.is_dir() and not is_zarr(path)
+        found += images_in(path) if inside else [path]
+    return found
+
+
+def read_picture(path: Path, colours: bool = True) -> Picture:
+    """Read an image; an OME-Zarr is opened, and read where it is sliced.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or the folder of an OME-Zarr.
+    colours : bool
+        Whether a PNG with a colour table gives colours, or the table's indices.
+
+    Raises
+    ------
+    ImageError
+        If there is no such file, or none that can be read.
+    """
+    if not path.exists():
+        raise ImageError(f"There is no file {path}.")
+    try:
+        if is_zarr(path):
+            from napari_seg.cli.omezarr import open_zarr
+
+            return open_zarr(path)
+        if path.suffix.lower() in (".tif", ".tiff"):
+            return _read_tiff(path)
+        with Image.open(path) as image:
+            return _from_pillow(image, colours)
+    except InputError:
+        raise
+    except Exception as error:
+        # Damaged files make decoders raise whatever they come across.
+        raise ImageError(
+            f"{path} cannot be read ({str(error) or type(error).__name__}); {_FORMATS}."
+        ) from error
+
+
+def _from_pillow(image: Image.Image, colours: bool) -> Picture:
+    # Colour tables, CMYK and the like become what a screen would show.
+    plain = {"P": "RGB", "PA": "RGBA", "LA": "L", "CMYK": "RGB", "YCbCr": "RGB"}
+    if image.mode in plain and (colours or image.mode != "P"):
+        image = image.convert(plain[image.mode])
+    data = np.asarray(image)
+    rgb = data.ndim == 3
+    return Picture(data, "YXC" if rgb else "YX", rgb)
+
+
+def _read_tiff(path: Path) -> Picture:
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        large = series.nbytes > _MAPPED_BYTES
+        data = series.asarray(out="memmap" if large else None)
+        # "Q" and "I" are tifffile's names for axes that the file says nothing about.
+        told = set(series.axes) <= set("TZCYXS") and len(series.axes) == data.ndim
+        axes = series.axes if told else None
+        rgb = series.axes.endswith("S")
+        return Picture(data, axes, rgb, _calibration(file, axes))
+
+
+def _calibration(file: tifffile.TiffFile, axes: str | None) -> Calibration:
+    """Return the size of a pixel as ImageJ writes it."""
+    kept = "".join(letter for letter in axes or "" if letter in "TZYX")
+    found = file.imagej_metadata or {}
+    density = file.pages[0].resolution
+    if "unit" not in found or not all(density) or not kept.endswith("YX"):
+        return Calibration(kept)
+    unit = {"um": "micrometer", "µm": "micrometer", "micron": "micrometer"}
+    length = unit.get(found["unit"], found["unit"])
+    steps = {
+        "T": (found.get("finterval", 1.0), "second"),
+        "Z": (found.get("spacing", 1.0), length),
+        "Y": (1 / density[1], length),
+        "X": (1 / density[0], length),
+    }
+    scale, units = zip(*(steps[letter] for letter in kept), strict=True)
+    return Calibration(kept, scale, units)

@@ -1,0 +1,182 @@
+"""``napari-seg finetune``: a better model from partly labelled images."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_seg.cli.arguments import (
+    add_budget,
+    add_device,
+    add_json,
+    add_options,
+    add_progress,
+    class_names,
+    existing_folder,
+    given_options,
+)
+from napari_seg.cli.report import Report
+from napari_seg.errors import ChannelError, InputError, LabelsError
+
+if TYPE_CHECKING:
+    from napari_seg.cli.labelled import Labelled
+    from napari_seg.models.base import SegmentationModel
+
+__all__ = ["add_arguments", "run"]
+
+_AUGMENT = "augment_"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    from napari_seg.training.finetune import FinetuneOptions
+
+    parser.add_argument(
+        "-m", "--model", required=True, help="model file, or name of a bundled model"
+    )
+    parser.add_argument(
+        "--images", type=existing_folder, metavar="DIR", help="folder of images"
+    )
+    parser.add_argument(
+        "--labels",
+        type=existing_folder,
+        metavar="DIR",
+        help="folder of class ids, one file for each image; 255 is unknown",
+    )
+    parser.add_argument(
+        "--project",
+        type=existing_folder,
+        metavar="DIR",
+        help="project folder, instead of --images and --labels",
+    )
+    parser.add_argument(
+        "--replay",
+        type=existing_folder,
+        metavar="DIR",
+        help="project, or folder with images/ and labels/, of earlier work that must "
+        "not be forgotten",
+    )
+    parser.add_argument(
+        "--classes",
+        type=class_names,
+        metavar="A,B,C",
+        help="classes of the new model; those that the model has, by name, are kept",
+    )
+    parser.add_argument(
+        "--adapt-channels",
+        action="store_true",
+        help="adapt the model to images with another number of channels",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="MODEL", help="new model"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="let -o be the same file as -m"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of sampling (default: 0)")
+    add_budget(parser, usual=1)
+    add_device(parser)
+    add_json(parser)
+    add_progress(parser)
+    parser.add_argument(
+        "--cancel-on-stdin",
+        action="store_true",
+        help="stop with the best so far at the line 'cancel' or the end of stdin",
+    )
+    defaults = FinetuneOptions()
+    add_options(parser, defaults, "training")
+    add_options(parser, defaults.augmentation, "changes made to images", _AUGMENT)
+
+
+def run(given: argparse.Namespace) -> Report:
+    """Fine-tune, and write the new model."""
+    from napari_seg.cli.labelled import Planes, read_labelled, training_folders
+    from napari_seg.cli.teaching import checked_output, teach
+    from napari_seg.models.checkpoint import load_model, save_model
+    from napari_seg.training.finetune import FinetuneOptions
+
+    options = given_options(given, FinetuneOptions())
+    options = replace(
+        options, augmentation=given_options(given, options.augmentation, _AUGMENT)
+    )
+    folders = _folders(given)
+    output = _output(given, checked_output(given.output))
+    pairs = read_labelled(*folders)
+    model = _adapted(load_model(given.model), pairs, given)
+    replay = read_labelled(*training_folders(given.replay)) if given.replay else []
+    result = teach(
+        given,
+        model,
+        Planes.of(pairs, model.spec),
+        options,
+        replay=Planes.of(replay, model.spec),
+    )
+    path = save_model(result.model, output)
+    return Report(_text(result, path), {"model": path, **result.to_dict()})
+
+
+def _folders(given: argparse.Namespace) -> tuple[Path, Path]:
+    from napari_seg.cli.labelled import training_folders
+
+    separate = (given.images, given.labels)
+    if given.project is not None and separate == (None, None):
+        return training_folders(given.project)
+    if given.project is None and None not in separate:
+        return given.images, given.labels
+    raise InputError("Give --images DIR and --labels DIR, or --project DIR alone.")
+
+
+def _output(given: argparse.Namespace, output: Path) -> Path:
+    from napari_seg.models.catalog import find_model
+
+    start = find_model(given.model)
+    if start.resolve() == output.resolve() and not given.overwrite:
+        raise InputError(
+            f"-o names the model to start from, {start}; name another file, or give "
+            "--overwrite to replace it."
+        )
+    return output
+
+
+def _adapted(
+    model: SegmentationModel, pairs: list[Labelled], given: argparse.Namespace
+) -> SegmentationModel:
+    """Return the model for the classes and channels that were asked for."""
+    from napari_seg.cli.labelled import channel_counts, class_ids
+    from napari_seg.models.registry import adapt_model
+
+    counts, spec = channel_counts(pairs), model.spec
+    accepted = {1, 3} if spec.gray_as_rgb else {spec.in_channels}
+    fits = counts <= accepted
+    if not fits and not (given.adapt_channels and len(counts) == 1):
+        has = " or ".join(map(str, sorted(counts)))
+        raise ChannelError(
+            f"The images have {has} channel(s), and the model takes "
+            f"{' or '.join(map(str, sorted(accepted)))}; --adapt-channels fits the "
+            "model to images of one kind."
+        )
+    if given.classes is not None or not fits:
+        model = adapt_model(model, None if fits else counts.pop(), given.classes)
+    names = model.spec.classes
+    foreign = [i for i in class_ids(pairs) if i >= len(names)]
+    if foreign:
+        raise LabelsError(
+            f"The labels hold class {foreign[0]}, but the model has the classes 0 to "
+            f"{len(names) - 1} ({','.join(names)}); --classes {','.join(names)},NAME "
+            "adds one, and 255 marks unknown pixels."
+        )
+    return model
+
+
+def _text(result: Any, path: Path) -> str:
+    seconds = f"{len(result.history)} steps, {result.seconds:.0f} s"
+    if result.verdict.regions == 0:
+        return f"{result.verdict.sentence}\n{path} ({seconds})"
+    return (
+        f"{result.verdict.sentence} Mean Dice {result.before.mean_dice:.3f} → "
+        f"{result.after.mean_dice:.3f}, mean IoU {result.before.mean_iou:.3f} → "
+        f"{result.after.mean_iou:.3f} ({result.verdict.regions} regions)\n"
+        f"{path} ({seconds})"
+    )

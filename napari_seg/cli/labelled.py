@@ -1,0 +1,235 @@
+"""Labelled images in folders → what training takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_seg.cli.files import bare_name, images_in, read_picture
+from napari_seg.cli.report import note
+from napari_seg.corrections.pairs import read_ranges
+from napari_seg.errors import ChannelError, ImageError, InputError, LabelsError
+from napari_seg.inference.axes import read_axes
+from napari_seg.inference.normalization import channel_ranges
+from napari_seg.models.spec import ModelSpec
+from napari_seg.scoring.confusion import UNKNOWN
+
+__all__ = [
+    "Labelled",
+    "Planes",
+    "channel_counts",
+    "class_ids",
+    "pair_by_name",
+    "read_labelled",
+    "training_folders",
+]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One image and its labels, as their files hold them.
+
+    Attributes
+    ----------
+    name : str
+        For messages.
+    image : array
+        Of any axes.
+    labels : ndarray of int
+        The image's shape without its channels; 255 is unknown.
+    axes : str
+        One letter for each axis of the image.
+    ranges : ndarray of shape (C, 2) or None
+        Intensities that become 0 and 1, where the image is a window of a larger one.
+    """
+
+    name: str
+    image: Any
+    labels: NDArray[Any]
+    axes: str
+    ranges: NDArray[np.float64] | None = None
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image, as its axes say."""
+        return self.image.shape[self.axes.index("C")] if "C" in self.axes else 1
+
+
+@dataclass(frozen=True)
+class Planes:
+    """What :func:`napari_seg.finetune` takes: planes, their labels and ranges.
+
+    Attributes
+    ----------
+    images : list of ndarray
+        (Y, X, C) each.
+    labels : list of ndarray
+        (Y, X) each.
+    ranges : list of ndarray
+        (C, 2) each: intensities of the whole image that become 0 and 1.
+    """
+
+    images: list[NDArray[Any]] = field(default_factory=list)
+    labels: list[NDArray[Any]] = field(default_factory=list)
+    ranges: list[NDArray[np.float64]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, pairs: list[Labelled], spec: ModelSpec) -> Planes:
+        """Cut images into planes, for a model.
+
+        Raises
+        ------
+        ChannelError, ImageError
+            If an image does not fit the model.
+        """
+        planes = cls()
+        for pair in pairs:
+            planes._add(pair, spec)
+        return planes
+
+    def _add(self, pair: Labelled, spec: ModelSpec) -> None:
+        shape, dtype = pair.image.shape, pair.image.dtype
+        try:
+            reading = read_axes(shape, dtype, spec, pair.axes)
+        except ImageError as error:
+            raise type(error)(f"{pair.name}: {error}") from error
+        ranges = pair.ranges
+        if ranges is None:
+            ranges = channel_ranges(pair.image, reading, spec.normalization)
+        for index in reading.indices():
+            plane = reading.plane(pair.image, index)
+            self.images.append(np.moveaxis(plane, 0, -1))
+            self.labels.append(pair.labels[index])
+            self.ranges.append(ranges)
+
+
+def class_ids(pairs: list[Labelled]) -> list[int]:
+    """Return the class ids in all labels, in order, without unknown."""
+    found = {int(i) for pair in pairs for i in np.unique(pair.labels)}
+    return sorted(found - {UNKNOWN})
+
+
+def channel_counts(pairs: list[Labelled]) -> set[int]:
+    """Return how many channels the images have: one number, or 1 and 3.
+
+    Raises
+    ------
+    ChannelError
+        If the images differ in another way than gray and RGB do.
+    """
+    names = {pair.channels: pair.name for pair in pairs}
+    if len(names) > 1 and set(names) != {1, 3}:
+        which = " and ".join(f"{name} has {count}" for count, name in names.items())
+        raise ChannelError(
+            f"The images have different numbers of channels ({which}); those that "
+            "train one model must have the same, or be gray and RGB."
+        )
+    return set(names)
+
+
+def training_folders(folder: Path) -> tuple[Path, Path]:
+    """Return the folders of images and of labels of a project, or of a data set.
+
+    Raises
+    ------
+    InputError
+        If there are no such folders.
+    """
+    for top in (folder / "windows", folder):
+        for labels in (top / "labels", top / "masks"):
+            if (top / "images").is_dir() and labels.is_dir():
+                return top / "images", labels
+    raise InputError(
+        f"{folder} holds no training set; it needs the folders windows/images and "
+        "windows/labels, as a project has them, or images and labels."
+    )
+
+
+def read_labelled(images: Path, labels: Path) -> list[Labelled]:
+    """Read the images of one folder that have labels of the same name in another.
+
+    Raises
+    ------
+    InputError
+        If no image has labels, or a pair does not fit together.
+    """
+    return [
+        _read_pair(image, mask)
+        for image, mask in pair_by_name(images_in(images), images_in(labels), "labels")
+    ]
+
+
+def pair_by_name(
+    ones: list[Path], others: list[Path], what: str
+) -> list[tuple[Path, Path]]:
+    """Pair files by name; ``a_mask.tif`` goes with ``a.png``.
+
+    Raises
+    ------
+    InputError
+        If two files of one side have one name, or no name is on both sides.
+    """
+    left, right = _by_name(ones), _by_name(others)
+    both = sorted(left.keys() & right.keys())
+    if not both:
+        raise InputError(
+            f"No file in {ones[0].parent} has its {what} in {others[0].parent}; files "
+            f"pair by name, such as a.tif with a.tif or a_mask.tif. The first ones "
+            f"found are {ones[0].name} and {others[0].name}."
+        )
+    alone = sorted(left.keys() ^ right.keys())
+    if alone:
+        more = ", ..." if len(alone) > 5 else ""
+        note(f"{len(alone)} without a partner left out: {', '.join(alone[:5])}{more}.")
+    return [(left[name], right[name]) for name in both]
+
+
+def _by_name(paths: list[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = bare_name(path).removesuffix("_mask")
+        if name in found:
+            raise InputError(
+                f"{found[name].name} and {path.name} in {path.parent} have the same "
+                "name; keep one of them there."
+            )
+        found[name] = path
+    return found
+
+
+def _read_pair(image_path: Path, labels_path: Path) -> Labelled:
+    picture = read_picture(image_path)
+    # Without the alpha channel of RGBA.
+    image = picture.data[..., :3] if picture.rgb else picture.data
+    labels = np.asarray(read_picture(labels_path, colours=False).data)
+    if labels.dtype.kind not in "biu":
+        raise LabelsError(
+            f"{labels_path} has dtype {labels.dtype}; labels must be integers: class "
+            f"ids, and {UNKNOWN} where the class is unknown."
+        )
+    axes = _axes(image.shape, labels.shape)
+    if axes is None:
+        raise LabelsError(
+            f"{labels_path} has shape {labels.shape}, which does not fit the image's "
+            f"{image.shape}; labels have one value for each pixel, and no channels."
+        )
+    tiff = image_path.suffix.lower() in (".tif", ".tiff")
+    ranges = read_ranges(image_path) if tiff else None
+    return Labelled(image_path.name, image, labels, axes, ranges)
+
+
+def _axes(image: tuple[int, ...], labels: tuple[int, ...]) -> str | None:
+    """Return the image's axes: the one that its labels lack holds the channels."""
+    if not 2 <= len(labels) <= 6:
+        return None
+    letters = ("IQTZ" + "YX")[-len(labels) :]
+    if image == labels:
+        return letters
+    for axis in reversed(range(len(image))):
+        if image[:axis] + image[axis + 1 :] == labels:
+            return letters[:axis] + "C" + letters[axis:]
+    return None

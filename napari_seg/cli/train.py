@@ -1,0 +1,164 @@
+"""``napari-seg train``: a model from scratch."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_seg.cli.arguments import (
+    add_budget,
+    add_device,
+    add_json,
+    add_options,
+    add_progress,
+    class_names,
+    existing_folder,
+    given_options,
+)
+from napari_seg.cli.report import Report
+from napari_seg.errors import InputError, LabelsError
+
+if TYPE_CHECKING:
+    from napari_seg.cli.labelled import Labelled
+    from napari_seg.models.base import SegmentationModel
+    from napari_seg.training.finetune import FinetuneOptions
+
+__all__ = ["add_arguments", "run"]
+
+_AUGMENT = "augment_"
+_MINUTES = 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    from napari_seg.models.registry import ARCHITECTURES
+
+    parser.add_argument(
+        "--images",
+        type=existing_folder,
+        required=True,
+        metavar="DIR",
+        help="folder of images",
+    )
+    parser.add_argument(
+        "--labels",
+        type=existing_folder,
+        required=True,
+        metavar="DIR",
+        help="folder of class ids, one file for each image; 255 is unknown",
+    )
+    parser.add_argument("--arch", choices=tuple(ARCHITECTURES), required=True)
+    parser.add_argument(
+        "--encoder", metavar="E", help="napari-seg models lists those that fit"
+    )
+    parser.add_argument(
+        "--width",
+        type=int,
+        metavar="W",
+        help="channels of the first level of the U-Net, or of the FCNs' last layers",
+    )
+    parser.add_argument(
+        "--classes",
+        type=class_names,
+        metavar="A,B,C",
+        help="names of the classes (default: background,class 1,... as in the labels)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="MODEL", help="new model"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of weights and sampling (default: 0)"
+    )
+    add_budget(parser, usual=_MINUTES)
+    add_device(parser)
+    add_json(parser)
+    add_progress(parser)
+    defaults = _defaults()
+    add_options(parser, defaults, "training")
+    add_options(parser, defaults.augmentation, "changes made to images", _AUGMENT)
+
+
+def run(given: argparse.Namespace) -> Report:
+    """Make a model, train it and write it."""
+    from napari_seg.cli.labelled import Planes, read_labelled
+    from napari_seg.cli.teaching import checked_output, teach
+    from napari_seg.models.checkpoint import save_model
+
+    options = given_options(given, _defaults())
+    options = replace(
+        options, augmentation=given_options(given, options.augmentation, _AUGMENT)
+    )
+    output = checked_output(given.output)
+    pairs = read_labelled(given.images, given.labels)
+    model = _new_model(given, pairs, name=output.stem)
+    planes = Planes.of(pairs, model.spec)
+    result = teach(given, model, planes, options, minutes=_MINUTES)
+    path = save_model(result.model, output)
+    values = {
+        "model": path,
+        "steps": len(result.history),
+        "seconds": result.seconds,
+        "holdout": result.after.to_dict(),
+    }
+    scores = (
+        f"Mean Dice {result.after.mean_dice:.3f}, mean IoU {result.after.mean_iou:.3f} "
+        f"on {result.verdict.regions} held-out regions."
+        if result.verdict.regions
+        else "Too little is labelled to hold something out: no score."
+    )
+    spent = f"{len(result.history)} steps, {result.seconds:.0f} s"
+    return Report(f"{scores}\n{path} ({spent})", values)
+
+
+def _defaults() -> FinetuneOptions:
+    """Return the options for random weights: larger steps, stronger augmentation."""
+    from napari_seg.training.augmentation import AugmentOptions
+    from napari_seg.training.finetune import FinetuneOptions
+
+    return FinetuneOptions(
+        learning_rate=2e-3,
+        freeze_norm=False,
+        augmentation=AugmentOptions(scale=1.5, intensity=0.8, blur=0.2),
+    )
+
+
+def _new_model(
+    given: argparse.Namespace, pairs: list[Labelled], name: str
+) -> SegmentationModel:
+    import torch
+
+    from napari_seg.cli.labelled import channel_counts
+    from napari_seg.models.registry import create_model
+
+    counts = channel_counts(pairs)
+    torch.manual_seed(given.seed)
+    return create_model(
+        given.arch,
+        in_channels=max(counts),
+        classes=_classes(given.classes, pairs),
+        encoder=given.encoder,
+        width=given.width,
+        name=name,
+        gray_as_rgb=len(counts) > 1,
+    )
+
+
+def _classes(names: tuple[str, ...] | None, pairs: list[Labelled]) -> tuple[str, ...]:
+    from napari_seg.cli.labelled import class_ids
+
+    ids = class_ids(pairs)
+    if len(ids) < 2:
+        raise LabelsError(
+            f"The labels hold the class ids {ids} (255 is unknown); training needs at "
+            "least two classes. A mask of 0 and 255 becomes one of 0 and 1 by mask > 0."
+        )
+    if names is None:
+        return ("background", *(f"class {i}" for i in range(1, ids[-1] + 1)))
+    if ids[-1] >= len(names):
+        raise InputError(
+            f"The labels hold class {ids[-1]}, but --classes names only "
+            f"{len(names)}; name the classes 0 to {ids[-1]}."
+        )
+    return names
