@@ -25,7 +25,10 @@ def _conv3x3(
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut (He et al. 2016, Fig. 5 left)."""
+    """Two 3×3 convolutions and a shortcut (He et al. 2016, Fig. 5 left).
+
+    `dilations` are those of the first and of the second.
+    """
 
     expansion = 1
 
@@ -34,14 +37,14 @@ class BasicBlock(nn.Module):
         in_channels: int,
         channels: int,
         stride: int,
-        dilation: int,
+        dilations: tuple[int, int],
         downsample: nn.Module | None,
     ) -> None:
         super().__init__()
-        self.conv1 = _conv3x3(in_channels, channels, stride, dilation)
+        self.conv1 = _conv3x3(in_channels, channels, stride, dilations[0])
         self.bn1 = BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = _conv3x3(channels, channels, 1, dilation)
+        self.conv2 = _conv3x3(channels, channels, 1, dilations[1])
         self.bn2 = BatchNorm2d(channels)
         self.downsample = downsample
 
@@ -56,7 +59,8 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1×1, 3×3, 1×1 convolutions and a shortcut (He et al. 2016, Fig. 5 right).
 
-    The stride sits on the 3×3 convolution, as in torchvision's files ("ResNet v1.5").
+    The stride sits on the 3×3 convolution, as in torchvision's files ("ResNet v1.5");
+    its dilation is the first of `dilations`.
     """
 
     expansion = 4
@@ -66,13 +70,13 @@ class Bottleneck(nn.Module):
         in_channels: int,
         channels: int,
         stride: int,
-        dilation: int,
+        dilations: tuple[int, int],
         downsample: nn.Module | None,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
         self.bn1 = BatchNorm2d(channels)
-        self.conv2 = _conv3x3(channels, channels, stride, dilation)
+        self.conv2 = _conv3x3(channels, channels, stride, dilations[0])
         self.bn2 = BatchNorm2d(channels)
         self.conv3 = nn.Conv2d(channels, channels * 4, 1, bias=False)
         self.bn3 = BatchNorm2d(channels * 4)
@@ -151,11 +155,15 @@ class ResNet(nn.Module):
                 nn.Conv2d(self._in_channels, out_channels, 1, stride, bias=False),
                 BatchNorm2d(out_channels),
             )
-        # The first block keeps the dilation of the stage before, as in torchvision.
-        layers = [block(self._in_channels, channels, stride, before, downsample)]
+        # The convolution that has lost its stride still reads the finer map, so it
+        # keeps the dilation of the stage before (as in torchvision); those after it
+        # skip what the stride would have left out.
+        after = self._dilation
+        first = (before, after)
+        layers = [block(self._in_channels, channels, stride, first, downsample)]
         self._in_channels = out_channels
         layers += [
-            block(out_channels, channels, 1, self._dilation, None)
+            block(out_channels, channels, 1, (after, after), None)
             for _ in range(1, blocks)
         ]
         return nn.Sequential(*layers)
