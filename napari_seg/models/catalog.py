@@ -55,11 +55,11 @@ def read_spec(name_or_path: str | os.PathLike[str]) -> ModelSpec:
         If the file is missing, damaged, pickled or made by another program.
     """
     path = find_model(name_or_path)
-    _refuse_pickle(path)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
+        _refuse_pickle(path)
         raise ModelFileError(
             f"{path.name} is not a readable safetensors file ({error}); it may be "
             "damaged, or cut off while it was copied."
@@ -78,7 +78,11 @@ def read_spec(name_or_path: str | os.PathLike[str]) -> ModelSpec:
 
 
 def _refuse_pickle(path: Path) -> None:
-    """Raise for torch's own formats, which can run any code when they are opened."""
+    """Raise for torch's own formats, which can run any code when they are opened.
+
+    Asked only of what is not a safetensors file: the length that one begins with can
+    have the same first bytes.
+    """
     with path.open("rb") as file:
         start = file.read(4)
     if start[:2] == b"PK" or start[:1] == b"\x80":

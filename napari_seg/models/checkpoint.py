@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from napari_seg.errors import ModelFileError, StorageError
+from napari_seg.errors import InputError, ModelFileError, StorageError
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.catalog import FORMAT, SUFFIX, find_model, read_spec
 from napari_seg.models.registry import build
@@ -60,13 +60,14 @@ def save_model(
     }
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".part")
-        os.close(handle)
+        # Not of tempfile, whose files no one else may read.
+        partial = target.with_name(f"{target.name}.{uuid4().hex[:8]}.part")
         try:
             save_file(tensors, partial, metadata)
+            _flush(partial)
             os.replace(partial, target)
         finally:
-            Path(partial).unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise StorageError(
             f"The model could not be saved to {target}: {error}. Free some space or "
@@ -75,9 +76,19 @@ def save_model(
     return target
 
 
+def _flush(path: Path) -> None:
+    """Wait until a file is on the disk, so that a power cut leaves old or new."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def _stored(value: Tensor, half: bool) -> Tensor:
     value = value.detach().cpu().contiguous()
-    return value.half() if half and value.is_floating_point() else value
+    if not (half and value.is_floating_point()):
+        return value
+    small = value.half()
+    # The variance in a normalisation layer may exceed float16's 65504.
+    return small if bool(small.isfinite().all()) else value
 
 
 def load_model(
@@ -103,7 +114,14 @@ def load_model(
         If the file is missing, damaged, pickled or made by another program.
     """
     path = find_model(name_or_path)
-    model = build(read_spec(path))
+    spec = read_spec(path)
+    try:
+        model = build(spec)
+    except InputError as error:
+        raise ModelFileError(
+            f"{path.name} holds a model that this version of napari-seg cannot build: "
+            f"{error} A newer version may."
+        ) from error
     try:
         with safe_open(path, framework="pt") as file:
             state: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
