@@ -48,6 +48,10 @@ class Architecture:
     auxiliary: bool = False
 
 
+#: By how much the logit of a new class starts below the mean of the others: its odds
+#: against a class of mean logit are then 1 to 7.
+_NEW_CLASS_MARGIN = 2.0
+
 _DEEP = ("resnet50", "resnet101", "resnet34", "resnet18")
 ARCHITECTURES = {
     "unet": Architecture("U-Net", UNet, (None, *RESNETS)),
@@ -109,8 +113,6 @@ def create_model(
         raise InputError(
             f"{architecture.title} has no auxiliary head; fcn and deeplabv3 do."
         )
-    if depth < 1 or (width is not None and width < 1):
-        raise InputError("width and depth must be at least 1.")
     return build(
         ModelSpec(
             arch=arch,
@@ -170,8 +172,10 @@ def adapt_model(
 
     A first convolution for other channels takes the mean of the old kernels over the
     input channels, scaled by ``old / new`` so that its response keeps its size. A
-    class that both models have, by name, keeps its row of the head; a new one starts
-    with small random weights and a low bias, so that it is rare until it is trained.
+    class that both models have, by name, keeps its row of the head. A new one starts
+    as the mean of the kept rows with a lower bias: its logit lies below the highest
+    one everywhere, whatever the old logits are, so that no mask changes before the
+    class is trained (in the FCNs, up to what their upsampling has learned).
 
     Parameters
     ----------
@@ -228,14 +232,16 @@ def _move_classes(old: Tensor, fresh: Tensor, rows: list[int]) -> Tensor:
     Upsampling filters (K, K, h, w) have a class on both of their first axes, and
     start as interpolation for a new class; all else has it on the first.
     """
-    kept = [row for row, source in enumerate(rows) if source >= 0]
-    sources = [rows[row] for row in kept]
+    kept = torch.tensor([row for row, source in enumerate(rows) if source >= 0])
+    if not len(kept):
+        return fresh
+    sources = torch.tensor(rows)[kept]
     moved = fresh.clone()
     if old.ndim == 4 and old.shape[0] == old.shape[1] and old.shape[-1] > 1:
-        moved[torch.tensor(kept)[:, None], torch.tensor(kept)] = old[
-            torch.tensor(sources)[:, None], torch.tensor(sources)
-        ]
+        moved[kept[:, None], kept] = old[sources[:, None], sources]
         return moved
-    moved = moved * 0.1 if old.ndim > 1 else torch.full_like(fresh, float(old.min()) - 1)
+    moved[:] = old[sources].mean(dim=0)
+    if old.ndim == 1:
+        moved -= _NEW_CLASS_MARGIN
     moved[kept] = old[sources]
     return moved
