@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["BatchNorm2d", "interpolate", "pad_to_multiple"]
+__all__ = ["BatchNorm2d", "InstanceNorm2d", "interpolate", "pad_to_multiple"]
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -22,6 +22,20 @@ class BatchNorm2d(nn.BatchNorm2d):
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias
             )
+        return super().forward(x)
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """Instance normalisation that also takes feature maps of a single value.
+
+    Such a value is its own mean and becomes 0; torch raises there.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised features, shape (N, C, H, W)."""
+        if x.shape[2] * x.shape[3] == 1:
+            shift = x * 0 if self.bias is None else x * 0 + self.bias[:, None, None]
+            return shift
         return super().forward(x)
 
 

@@ -89,6 +89,10 @@ class ModelSpec:
             raise InputError(
                 f"in_channels is {self.in_channels}; it must be at least 1."
             )
+        if self.depth < 1 or (self.width is not None and self.width < 1):
+            raise InputError(
+                f"width is {self.width} and depth {self.depth}; both must be at least 1."
+            )
         if not 2 <= len(self.classes) <= MAX_CLASSES:
             raise InputError(
                 f"{len(self.classes)} classes given; a model has 2 to {MAX_CLASSES} "

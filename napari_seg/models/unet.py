@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,7 +11,7 @@ from torch.nn import functional as F
 from napari_seg.errors import InputError
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.encoders import create_resnet
-from napari_seg.models.layers import BatchNorm2d, pad_to_multiple
+from napari_seg.models.layers import BatchNorm2d, InstanceNorm2d, pad_to_multiple
 from napari_seg.models.spec import ModelSpec
 
 __all__ = ["NORMS", "ResNetUNet", "UNet"]
@@ -21,9 +23,9 @@ def _norm(kind: str, channels: int) -> nn.Module:
     if kind == "batch":
         return BatchNorm2d(channels)
     if kind == "group":
-        return nn.GroupNorm(min(8, channels), channels)
+        return nn.GroupNorm(math.gcd(8, channels), channels)
     if kind == "instance":
-        return nn.InstanceNorm2d(channels, affine=True)
+        return InstanceNorm2d(channels, affine=True)
     if kind == "none":
         return nn.Identity()
     raise InputError(f"norm is {kind!r}; it can be one of {', '.join(NORMS)}.")
@@ -72,8 +74,6 @@ class UNet(SegmentationModel):
     """
 
     default_width = 32
-    stride = 16
-    halo = 48
     first_layer = "encoder.0.0"
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -82,6 +82,8 @@ class UNet(SegmentationModel):
         widths = [width * 2**level for level in range(spec.depth + 1)]
         inputs = [spec.in_channels, *widths]
         self.stride = 2**spec.depth
+        # The field of view doubles with each level, as the stride does.
+        self.halo = 3 * self.stride
         levels = [
             DoubleConv(before, after, spec.norm)
             for before, after in zip(inputs[:-2], widths[:-1], strict=True)
