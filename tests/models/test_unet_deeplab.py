@@ -1,0 +1,156 @@
+"""U-Net's levels, and the strides, dilations and pyramid of the DeepLabs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from napari_seg.models.deeplab import ASPP
+from napari_seg.models.encoders import RESNETS, create_resnet
+from napari_seg.models.layers import BatchNorm2d, InstanceNorm2d
+from napari_seg.models.registry import create_model
+from napari_seg.models.unet import NORMS
+
+
+class TestUNet:
+    @pytest.mark.parametrize("depth", [1, 2, 5])
+    def test_channels_double_and_size_halves_with_each_level(self, depth):
+        model = create_model("unet", width=4, depth=depth)
+        assert len(model.encoder) == len(model.decoder) == depth
+        assert model.bottleneck[0].out_channels == 4 * 2**depth
+        assert model.stride == 2**depth
+        assert model(torch.rand(2, 1, 33, 50)).shape == (2, 2, 33, 50)
+
+    def test_skips_reach_the_decoder(self):
+        """Without the bottleneck, what is left comes through the concatenation."""
+        model = create_model("unet", width=4, depth=2).eval()
+        for parameter in model.bottleneck.parameters():
+            nn.init.zeros_(parameter)
+        with torch.no_grad():
+            assert model(torch.rand(1, 1, 32, 32)).std() > 0
+
+    @pytest.mark.parametrize("norm", NORMS)
+    @pytest.mark.parametrize("depth", [4, 5])
+    @pytest.mark.parametrize("width", [4, 12])
+    def test_every_norm_takes_the_smallest_image(self, norm, depth, width):
+        """At depth 5, 32 pixels become one, which has no variance."""
+        model = create_model("unet", width=width, depth=depth, norm=norm)
+        x = torch.rand(1, 1, 32, 32)
+        for mode in (True, False):
+            assert model.train(mode)(x).isfinite().all()
+        kinds = {
+            "batch": BatchNorm2d,
+            "group": nn.GroupNorm,
+            "instance": InstanceNorm2d,
+            "none": nn.Identity,
+        }
+        assert isinstance(model.bottleneck[1], kinds[norm])
+        assert (model.bottleneck[0].bias is None) is (norm != "none")
+
+    def test_encoder_with_skips_at_strides_2_to_16(self):
+        model = create_model("unet", encoder="resnet18")
+        skips = [block.convs[0].in_channels for block in model.decoder]
+        upsampled = [256, 128, 64, 32, 16]
+        widths = [skip - up for skip, up in zip(skips, upsampled, strict=True)]
+        assert widths == [256, 128, 64, 64, 0]
+
+
+class TestDilatedEncoder:
+    @pytest.mark.parametrize("output_stride", [8, 16, 32])
+    @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+    def test_output_stride(self, name, output_stride):
+        encoder = create_resnet(name, 3, output_stride).eval()
+        with torch.no_grad():
+            features = encoder(torch.rand(1, 3, 64, 96))
+        strides = [64 // feature.shape[-2] for feature in features]
+        expected = [2, 4, 8, 16, 32]
+        assert strides == [min(stride, output_stride) for stride in expected]
+        assert tuple(feature.shape[1] for feature in features) == encoder.channels
+
+    @pytest.mark.parametrize(
+        ("output_stride", "expected"),
+        [(32, [{1}, {1}]), (16, [{1}, {1, 2}]), (8, [{1, 2}, {2, 4}])],
+    )
+    @pytest.mark.parametrize("name", RESNETS)
+    def test_stride_is_traded_for_dilation(self, name, output_stride, expected):
+        """The convolution that lost its stride has the dilation of the stage before."""
+        with torch.device("meta"):
+            encoder = create_resnet(name, 3, output_stride)
+        stages = (encoder.layer3, encoder.layer4)
+        found = [
+            [
+                layer.dilation[0]
+                for layer in stage.modules()
+                if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3)
+            ]
+            for stage in stages
+        ]
+        assert [set(dilations) for dilations in found] == expected
+        for first, *others in found:
+            assert set(others) == {max(first, *others)}
+        assert found[1][0] == found[0][-1]
+
+    @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+    @pytest.mark.parametrize("output_stride", [8, 16])
+    def test_keeps_the_features_of_the_plain_encoder(self, name, output_stride):
+        """Pretrained weights mean the same: the dilated map is only denser."""
+        torch.manual_seed(0)
+        plain = create_resnet(name, 1).eval()
+        dilated = create_resnet(name, 1, output_stride).eval()
+        dilated.load_state_dict(plain.state_dict())
+        x, step = torch.rand(1, 1, 64, 96), 32 // output_stride
+        with torch.no_grad():
+            coarse, dense = plain(x)[-1], dilated(x)[-1]
+        scale = float(coarse.std())
+        torch.testing.assert_close(
+            coarse, dense[..., ::step, ::step], rtol=1e-3, atol=1e-3 * scale
+        )
+
+
+class TestASPP:
+    @pytest.mark.parametrize(
+        ("arch", "rates"), [("deeplabv3", (12, 24, 36)), ("deeplabv3plus", (6, 12, 18))]
+    )
+    def test_rates_fit_the_output_stride(self, arch, rates):
+        with torch.device("meta"):
+            model = create_model(arch, encoder="resnet18")
+        (aspp,) = (part for part in model.modules() if isinstance(part, ASPP))
+        branches = [branch[0] for branch in aspp.convs[:4]]
+        assert [branch.kernel_size[0] for branch in branches] == [1, 3, 3, 3]
+        assert tuple(branch.dilation[0] for branch in branches[1:]) == rates
+        assert all(b.padding == b.dilation for b in branches[1:])
+
+    def test_image_pooling_spreads_the_mean_over_the_map(self):
+        torch.manual_seed(0)
+        pooling = ASPP(8, (6, 12, 18)).eval().convs[-1]
+        x = torch.rand(1, 8, 6, 7)
+        with torch.no_grad():
+            spread = pooling(x)
+            mean = pooling(x.mean(dim=(2, 3), keepdim=True))
+        assert spread.shape == (1, 256, 6, 7)
+        torch.testing.assert_close(spread, mean.expand_as(spread))
+
+    def test_low_level_skip_has_48_channels_at_stride_4(self):
+        model = create_model("deeplabv3plus", encoder="resnet18").eval()
+        seen: list[torch.Size] = []
+        model.low_level.register_forward_hook(lambda *a: seen.append(a[-1].shape))
+        with torch.no_grad():
+            model(torch.rand(1, 1, 64, 96))
+        assert seen == [(1, 48, 16, 24)]
+
+
+class TestBatchNorm:
+    def test_is_torchs_wherever_there_is_a_variance(self):
+        ours, theirs = BatchNorm2d(3), nn.BatchNorm2d(3)
+        x = torch.rand(2, 3, 4, 5)
+        torch.testing.assert_close(ours(x), theirs(x))
+        torch.testing.assert_close(ours.running_var, theirs.running_var)
+
+    def test_single_values_are_scaled_by_what_was_seen_before(self):
+        layer, x = BatchNorm2d(3), torch.rand(1, 3, 1, 1)
+        layer(torch.rand(2, 3, 4, 4))
+        statistics = layer.running_mean.clone()
+        trained = layer(x)
+        assert torch.equal(layer.running_mean, statistics)
+        torch.testing.assert_close(trained, layer.eval()(x))
