@@ -60,10 +60,13 @@ def save_model(
     }
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Not of tempfile, whose files no one else may read.
         partial = target.with_name(f"{target.name}.{uuid4().hex[:8]}.part")
         try:
+            partial.touch(exist_ok=False)
+            mode = partial.stat().st_mode
             save_file(tensors, partial, metadata)
+            # safetensors lets no one else read its files; a colleague should.
+            partial.chmod(mode)
             _flush(partial)
             os.replace(partial, target)
         finally:

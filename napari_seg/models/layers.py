@@ -33,10 +33,10 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised features, shape (N, C, H, W)."""
-        if x.shape[2] * x.shape[3] == 1:
-            shift = x * 0 if self.bias is None else x * 0 + self.bias[:, None, None]
-            return shift
-        return super().forward(x)
+        if x.shape[2] * x.shape[3] > 1:
+            return super().forward(x)
+        centred = x * 0
+        return centred if not self.affine else centred + self.bias[:, None, None]
 
 
 def interpolate(x: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -91,7 +91,7 @@ class ModelSpec:
             )
         if self.depth < 1 or (self.width is not None and self.width < 1):
             raise InputError(
-                f"width is {self.width} and depth {self.depth}; both must be at least 1."
+                f"width is {self.width}, depth is {self.depth}; both start at 1."
             )
         if not 2 <= len(self.classes) <= MAX_CLASSES:
             raise InputError(
