@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -35,9 +34,9 @@ def make(arch: str, encoder: str | None, **changes: object) -> SegmentationModel
 
 
 @pytest.fixture(scope="class", params=COMBINATIONS)
-def model(request: pytest.FixtureRequest) -> Iterator[SegmentationModel]:
+def model(request: pytest.FixtureRequest) -> SegmentationModel:
     """One network for all tests of the class, so that each is made only once."""
-    yield make(*request.param)
+    return make(*request.param)
 
 
 class TestEveryArchitecture:
@@ -151,8 +150,8 @@ def test_copies_are_independent():
         ({"arch": "deeplabv3", "encoder": "resnet9"}, "choose one of resnet50"),
         ({"arch": "unet", "auxiliary_head": True}, "fcn and deeplabv3 do"),
         ({"arch": "unet", "norm": "layer"}, "batch, group, instance, none"),
-        ({"arch": "unet", "width": 0}, "at least 1"),
-        ({"arch": "unet", "depth": 0}, "at least 1"),
+        ({"arch": "unet", "width": 0}, "both start at 1"),
+        ({"arch": "unet", "depth": 0}, "both start at 1"),
         ({"arch": "unet", "in_channels": 0}, "in_channels is 0"),
         ({"arch": "unet", "classes": ["cell"]}, "2 to 255 classes"),
         ({"arch": "unet", "classes": [str(i) for i in range(256)]}, "256 classes"),
