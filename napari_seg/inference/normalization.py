@@ -89,10 +89,12 @@ def normalize(plane: NDArray[Any], ranges: NDArray[np.float64]) -> NDArray[np.fl
     # a narrow range on a high offset needs.
     small = plane.dtype.kind in "bui" and plane.dtype.itemsize <= 2
     dtype = np.float32 if small else np.float64
-    low, high = ranges.astype(dtype).T[..., np.newaxis, np.newaxis]
+    shift_and_width = np.stack([ranges[:, 0], ranges[:, 1] - ranges[:, 0]])
+    low, width = shift_and_width.astype(dtype)[..., np.newaxis, np.newaxis]
     scaled: NDArray[np.floating] = plane.astype(dtype)
-    np.subtract(scaled, low, out=scaled)
-    np.divide(scaled, high - low, out=scaled)
+    with np.errstate(over="ignore"):
+        np.subtract(scaled, low, out=scaled)
+        np.divide(scaled, width, out=scaled)
     if plane.dtype.kind == "f":
         np.nan_to_num(scaled, copy=False, nan=0.0, neginf=0.0, posinf=1.0)
     np.clip(scaled, *CLIP, out=scaled)

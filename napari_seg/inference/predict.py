@@ -15,7 +15,7 @@ from napari_seg.inference.device import pick_device
 from napari_seg.inference.engine import Job, TileResult
 from napari_seg.inference.normalization import channel_ranges
 from napari_seg.inference.runner import Cancelled, TileRunner
-from napari_seg.inference.tiling import choose_tile, plan_tiles
+from napari_seg.inference.tiling import choose_tile, clip_box, plan_tiles
 from napari_seg.models.base import SegmentationModel
 from napari_seg.options import Options, option
 
@@ -202,10 +202,10 @@ def stream(
     def results() -> Generator[TileResult, None, None]:
         runner = TileRunner(model, chosen, cancelled)
         try:
-            tile = options.tile or _automatic_tile(runner, reading.plane_shape, halo)
-            tiles = plan_tiles(
-                reading.plane_shape, tile, halo, model.stride, first, within
-            )
+            shape = reading.plane_shape
+            work = clip_box(within, shape)
+            tile = options.tile or _automatic_tile(runner, work, halo)
+            tiles = plan_tiles(shape, tile, halo, model.stride, first, work)
             job = Job(
                 image=image,
                 reading=reading,
@@ -230,12 +230,11 @@ def stream(
     return results()
 
 
-def _automatic_tile(
-    runner: TileRunner, shape: tuple[int, int], halo: int
-) -> tuple[int, int]:
+def _automatic_tile(runner: TileRunner, box: Box, halo: int) -> tuple[int, int]:
     cost = runner.cost()
     budget, limit = cost.budget(runner.device), cost.limit(runner.device)
-    return choose_tile(shape, halo, runner.stride, budget, limit)
+    height, width = (max(1, span.stop - span.start) for span in box)
+    return choose_tile((height, width), halo, runner.stride, budget, limit)
 
 
 def _crf_options() -> CRFOptions:

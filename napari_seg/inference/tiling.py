@@ -23,6 +23,8 @@ __all__ = ["Tile", "choose_tile", "plan_tiles", "read_area", "split_tile"]
 #: that needs would only buy a shorter wait between two of them.
 MAX_OVERHEAD = 1.25
 
+_ALL = (slice(None), slice(None))
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -99,18 +101,20 @@ def split_tile(
 ) -> list[Tile]:
     """Return two tiles that share the core of `tile`, cut across its longer side.
 
-    The list has `tile` alone where that would spare less than a quarter of the read,
-    which is when the core is shorter than about two halos.
+    The list has `tile` alone where a half would read as much, or both together more
+    than 1.5 times as much, which is when the core is shorter than about two halos.
     """
     rows, columns = tile.core
     axis = 0 if _length(rows) >= _length(columns) else 1
-    side = _up(_length(tile.core[axis]) // 2, stride)
-    halves = [
-        make_tile((span, columns) if axis == 0 else (rows, span), shape, halo, stride)
-        for span in _spans(tile.core[axis].start, tile.core[axis].stop, side, stride)
+    span = tile.core[axis]
+    middle = min(_up((span.start + span.stop) // 2, stride), span.stop - 1)
+    cores = [
+        (part, columns) if axis == 0 else (rows, part)
+        for part in (slice(span.start, middle), slice(middle, span.stop))
     ]
-    worthwhile = max(map(read_area, halves)) <= 0.75 * read_area(tile)
-    return halves if worthwhile else [tile]
+    halves = [make_tile(core, shape, halo, stride) for core in cores]
+    before, after = read_area(tile), [read_area(half) for half in halves]
+    return halves if max(after) < before and sum(after) <= 1.5 * before else [tile]
 
 
 def choose_tile(
@@ -139,20 +143,17 @@ def choose_tile(
     tuple of int
         Height and width, multiples of the stride.
     """
-    down, across = (_grid_lines(length, halo, stride) for length in shape)
-    grids = [
-        (high.total * wide.total, high.longest * wide.longest, (high.side, wide.side))
-        for high, wide in product(down, across)
-    ]
+    down, across = (_cuts(length, halo, stride) for length in shape)
+    grids = [_Grid(*pair) for pair in product(down, across)]
     affordable = MAX_OVERHEAD * shape[0] * shape[1]
-    quick = min((g for g in grids if g[1] <= budget), default=None)
-    if quick is not None and quick[0] <= affordable:
-        return quick[2]
-    fitting = [g for g in grids if g[1] <= limit] or [min(grids, key=lambda g: g[1])]
-    economical = [g for g in fitting if g[0] <= affordable]
-    if economical:
-        return min(economical, key=lambda g: (g[1], g[0]))[2]
-    return min(fitting)[2]
+    quick = [grid for grid in grids if grid.longest <= budget]
+    best = min(quick, key=_Grid.work, default=None)
+    if best is None or best.total > affordable:
+        smallest = min(grids, key=lambda grid: grid.longest)
+        fitting = [grid for grid in grids if grid.longest <= limit] or [smallest]
+        economical = [grid for grid in fitting if grid.total <= affordable]
+        best = min(economical, key=_Grid.wait, default=min(fitting, key=_Grid.work))
+    return best.rows.side, best.columns.side
 
 
 def read_area(tile: Tile) -> int:
@@ -161,12 +162,21 @@ def read_area(tile: Tile) -> int:
 
 
 def clip_box(box: Box | None, shape: tuple[int, int]) -> Box:
-    """Return `box` with plain bounds inside a plane; None is the whole plane."""
+    """Return the part of a box that lies on a plane; None is the whole plane.
+
+    Negative bounds lie before the plane, as those of a canvas that shows more than the
+    image; they do not count from its end.
+    """
     rows, columns = (
-        slice(*span.indices(length)[:2])
-        for span, length in zip(box or (slice(None),) * 2, shape, strict=True)
+        _clip(span, length) for span, length in zip(box or _ALL, shape, strict=True)
     )
     return rows, columns
+
+
+def _clip(span: slice, length: int) -> slice:
+    start = min(max(0, span.start or 0), length)
+    stop = length if span.stop is None else min(max(start, span.stop), length)
+    return slice(start, stop)
 
 
 def meets(one: Box, other: Box) -> bool:
@@ -178,6 +188,8 @@ def meets(one: Box, other: Box) -> bool:
 
 def _spans(start: int, stop: int, side: int, stride: int) -> Iterator[slice]:
     """Cut a range into about equal spans of at most `side`, on the stride's grid."""
+    if start == stop:
+        return
     origin = start // stride * stride
     step = _step(stop - origin, side, stride)
     for begin in range(origin, stop, step):
@@ -202,13 +214,34 @@ def _read(span: slice, length: int, halo: int, stride: int) -> slice:
 
 
 class _Cut(NamedTuple):
+    """One way to cut an axis, in pixels: side of a core, sum and longest of reads."""
+
     side: int
     total: int
     longest: int
 
 
-def _grid_lines(length: int, halo: int, stride: int) -> list[_Cut]:
-    """Return each way to cut an axis into 1, 2, 3, … tiles, and what they read."""
+class _Grid(NamedTuple):
+    rows: _Cut
+    columns: _Cut
+
+    @property
+    def total(self) -> int:
+        return self.rows.total * self.columns.total
+
+    @property
+    def longest(self) -> int:
+        return self.rows.longest * self.columns.longest
+
+    def work(self) -> tuple[int, int]:
+        return self.total, -self.longest
+
+    def wait(self) -> tuple[int, int]:
+        return self.longest, self.total
+
+
+def _cuts(length: int, halo: int, stride: int) -> list[_Cut]:
+    """Return the ways to cut an axis into 1, 2, 3, … tiles."""
     most = max(1, length // max(MIN_SIDE, stride))
     cuts = []
     for side in sorted({_up(-(-length // n), stride) for n in range(1, most + 1)}):

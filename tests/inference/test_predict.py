@@ -1,0 +1,415 @@
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+import zarr
+from torch import Tensor, nn
+
+from napari_seg.errors import ChannelError, DeviceError, ImageError, InputError
+from napari_seg.inference import predict as predict_module
+from napari_seg.inference import runner
+from napari_seg.inference.axes import read_axes
+from napari_seg.inference.halo import exact_halo
+from napari_seg.inference.normalization import channel_ranges, normalize
+from napari_seg.inference.predict import PredictOptions, predict, stream
+from napari_seg.inference.runner import TileRunner
+from napari_seg.models.base import SegmentationModel
+from napari_seg.models.registry import create_model
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "unet": {"width": 8},
+    "fcn8s": {"width": 16},
+    "fcn": {"encoder": "resnet18"},
+    "deeplabv3plus": {"encoder": "resnet18"},
+}
+
+
+@cache
+def model_of(arch: str, in_channels: int = 1, gray_as_rgb: bool = False) -> Any:
+    torch.manual_seed(1)
+    options = ARCHITECTURES[arch]
+    model = create_model(
+        arch, in_channels, ("a", "b", "c"), gray_as_rgb=gray_as_rgb, **options
+    ).eval()
+    return model
+
+
+@pytest.fixture
+def unet() -> SegmentationModel:
+    """Return a model of one's own, to tamper with."""
+    torch.manual_seed(1)
+    return create_model("unet", width=4, depth=2)
+
+
+def smooth_image(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    waves = np.sin(y / 9) * np.cos(x / 13) + 0.5 * np.sin((x + y) / 31)
+    return (waves * 800 + 2000).astype(np.uint16)
+
+
+def agreement(one: Any, other: Any) -> tuple[float, float]:
+    """Return the largest difference in confidence and the share of other classes."""
+    difference = np.abs(one.confidence - other.confidence).max()
+    return float(difference), float((one.labels != other.labels).mean())
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_one_tile_is_the_networks_own_answer(arch: str) -> None:
+    model, image = model_of(arch), smooth_image(96, 128)
+    reading = read_axes(image.shape, image.dtype, model.spec)
+    ranges = channel_ranges(image, reading, model.spec.normalization)
+    with torch.inference_mode():
+        x = torch.from_numpy(normalize(image[np.newaxis], ranges))[np.newaxis]
+        expected = model(x)[0].softmax(0).amax(0).numpy()
+        labels = model(x)[0].argmax(0).numpy()
+
+    result = predict(model, image, device="cpu", tile=512, confidence=True)
+
+    np.testing.assert_allclose(result.confidence, expected, atol=1e-4)
+    assert (result.labels != labels).mean() < 1e-3
+    assert result.labels.dtype == np.uint8
+    assert result.confidence is not None
+    assert result.confidence.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("arch", "tile"),
+    [("unet", 64), ("unet", 100), ("unet", 257), ("fcn", 128), ("fcn8s", 128)],
+)
+def test_tiles_with_the_exact_halo_equal_the_whole(
+    arch: str, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Narrow, but longer than a tile with its halo.
+    model, image = model_of(arch), smooth_image(45, 669)
+    halo = exact_halo(model)
+    whole = predict(model, image, device="cpu", tile=1024, confidence=True)
+
+    tiled = predict(model, image, device="cpu", tile=tile, halo=halo, confidence=True)
+
+    difference, changed = agreement(tiled, whole)
+    assert difference <= 1e-4
+    assert changed <= 1e-4
+    # The test has teeth: without any halo, the seams show.
+    monkeypatch.setattr(model, "halo", 0)
+    seams = predict(model, image, device="cpu", tile=tile, confidence=True)
+    assert agreement(seams, whole)[0] > 1e-3
+
+
+def test_tiles_with_the_default_halo_hardly_differ_from_the_whole() -> None:
+    # The effective receptive field is one of trained weights: with random ones, every
+    # pixel stands on the brink between two classes.
+    torch.manual_seed(0)
+    model = create_model("unet", width=8)
+    image = smooth_image(384, 512)
+    reading = read_axes(image.shape, image.dtype, model.spec)
+    ranges = channel_ranges(image, reading, model.spec.normalization)
+    x = torch.from_numpy(normalize(image[np.newaxis], ranges))[np.newaxis]
+    train_to_threshold(model, x, steps=40)
+    whole = predict(model, image, device="cpu", tile=512, confidence=True)
+
+    tiled = predict(model, image, device="cpu", tile=128, confidence=True)
+
+    difference, changed = agreement(tiled, whole)
+    assert difference > 0
+    assert changed <= 1e-4
+
+
+def train_to_threshold(model: SegmentationModel, x: Tensor, steps: int) -> None:
+    """Teach a model that bright pixels are foreground."""
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for corner in torch.randint(0, 256, (steps, 2)).tolist():
+        top, left = corner
+        crop = x[..., top : top + 128, left : left + 128]
+        noisy = crop + 0.1 * torch.randn_like(crop)
+        loss = nn.functional.cross_entropy(model(noisy), (crop[:, 0] > 0.5).long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "dtype", ["?", "u1", "i1", "u2", ">u2", "i4", ">i8", "f2", "f4", ">f8"]
+)
+def test_any_dtype(unet: SegmentationModel, dtype: str) -> None:
+    image = (smooth_image(50, 70) / 30).astype(dtype)
+
+    result = predict(unet, image, device="cpu", confidence=True)
+
+    assert result.labels.shape == (50, 70)
+    assert np.isfinite(result.confidence).all()
+    strided = np.repeat(image, 2, axis=1)[:, ::2]
+    np.testing.assert_array_equal(predict(unet, strided).labels, result.labels)
+
+
+def test_nan_and_inf_stay_where_they_are(unet: SegmentationModel) -> None:
+    image = smooth_image(200, 200).astype(float)
+    clean = predict(unet, image, device="cpu", confidence=True)
+    image[0, 0], image[0, 1], image[0, 2] = np.nan, np.inf, -np.inf
+
+    result = predict(unet, image, device="cpu", confidence=True)
+
+    assert np.isfinite(result.confidence).all()
+    assert (result.labels != clean.labels).mean() < 0.01
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (33, 32), (32, 333), (47, 61)])
+def test_any_size(unet: SegmentationModel, shape: tuple[int, int]) -> None:
+    image = smooth_image(*shape)
+    whole = predict(unet, image, device="cpu", tile=512).labels
+    np.testing.assert_array_equal(predict(unet, image, tile=32, halo=64).labels, whole)
+
+
+def test_stacks_go_plane_by_plane(unet: SegmentationModel) -> None:
+    image = smooth_image(6 * 40, 50).reshape(2, 3, 40, 50)
+    progress: list[tuple[int, int]] = []
+
+    result = predict(
+        unet, image, device="cpu", on_progress=lambda *step: progress.append(step)
+    )
+
+    assert result.labels.shape == image.shape
+    assert progress == [(i + 1, 6) for i in range(6)]
+    reading = read_axes(image.shape, image.dtype, unet.spec)
+    ranges = channel_ranges(image, reading, unet.spec.normalization)
+    # One range for the whole image: a plane of its own would get another.
+    (plane,) = stream(unet, image[1, 2], device="cpu", ranges=ranges)
+    np.testing.assert_array_equal(plane.labels, result.labels[1, 2])
+
+
+def test_gray_rgb_and_rgba_for_a_model_that_takes_both() -> None:
+    model = model_of("unet", 3, True)
+    gray = (smooth_image(64, 80) / 16).astype(np.uint8)
+    rgb = np.stack([gray] * 3, axis=-1)
+    rgba = np.concatenate([rgb, np.full_like(rgb[..., :1], 255)], axis=-1)
+
+    results = [
+        predict(model, image, device="cpu").labels for image in (gray, rgb, rgba)
+    ]
+
+    assert len(np.unique(results[0])) > 1
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("kind", ["dask", "zarr", "levels"])
+def test_lazy_and_multiscale_images(unet: SegmentationModel, kind: str) -> None:
+    image = smooth_image(3 * 100, 150).reshape(3, 100, 150)
+    expected = predict(unet, image, device="cpu", tile=64).labels
+    lazy: Any = {
+        "dask": lambda: da.from_array(image, chunks=(1, 64, 64)),
+        "zarr": lambda: zarr.array(image, chunks=(1, 64, 64)),
+        "levels": lambda: [image, image[:, ::2, ::2]],
+    }[kind]()
+
+    result = predict(unet, lazy, device="cpu", tile=64)
+
+    np.testing.assert_array_equal(result.labels, expected)
+
+
+def test_the_view_comes_first_and_the_work_can_be_limited(
+    unet: SegmentationModel,
+) -> None:
+    image = smooth_image(2 * 256, 256).reshape(2, 256, 256)
+    view = (slice(130, 180), slice(120, 190))
+    options = PredictOptions(tile=64, halo=64)
+    expected = predict(unet, image, device="cpu", tile=64, halo=64).labels
+
+    ordered = list(
+        stream(unet, image, device="cpu", options=options, first=view, indices=[(1,)])
+    )
+    limited = list(
+        stream(unet, image, device="cpu", options=options, within=view, indices=[(1,)])
+    )
+
+    assert ordered[0].box == (slice(128, 192), slice(128, 192))
+    assert {result.index for result in ordered} == {(1,)}
+    assert (ordered[-1].done, ordered[-1].total) == (16, 16)
+    mask = np.full(image.shape, 9, np.uint8)
+    for result in limited:
+        mask[result.region] = result.labels
+    np.testing.assert_array_equal(mask[1][view], expected[1][view])
+    assert (mask != 9).sum() == 50 * 70
+
+
+def test_a_closed_stream_leaves_nothing_behind(unet: SegmentationModel) -> None:
+    image = smooth_image(128, 128)
+    alive = weakref.ref(image)
+    unet.train()
+    results = stream(unet, image, device="cpu", options=PredictOptions(tile=32))
+
+    next(results)
+    assert unet.training
+    results.close()
+    del image, results
+    gc.collect()
+
+    assert unet.training
+    assert all(p.requires_grad for p in unet.parameters())
+    assert not any(module._forward_pre_hooks for module in unet.modules())
+    assert alive() is None
+
+
+def test_cancelled_within_a_tile(unet: SegmentationModel) -> None:
+    asked = 0
+
+    def cancelled() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 30
+
+    results = stream(
+        unet,
+        smooth_image(128, 128),
+        device="cpu",
+        options=PredictOptions(tile=64),
+        cancelled=cancelled,
+    )
+
+    # The first tile passes through 25 layers, the second is stopped at its sixth.
+    assert len(list(results)) < 4
+    assert asked == 31
+
+
+def out_of_memory_above(pixels: int) -> Callable[[nn.Module, tuple[Tensor]], None]:
+    """Return a hook that fails as a device does whose memory is too small."""
+
+    def fail(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        if inputs[0][0, 0].numel() > pixels:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    return fail
+
+
+def test_tiles_are_halved_where_memory_runs_out(unet: SegmentationModel) -> None:
+    image = smooth_image(512, 512)
+    expected = predict(unet, image, device="cpu", tile=256, halo=64).labels
+    mask = np.full(image.shape, 9, np.uint8)
+    unet.register_forward_pre_hook(out_of_memory_above(82_000))
+    options = PredictOptions(tile=256, halo=64)
+
+    with pytest.warns(RuntimeWarning, match="going on with halves") as caught:
+        results = list(stream(unet, image, device="cpu", options=options))
+
+    for result in results:
+        assert (mask[result.region] == 9).all(), "a finished tile was done again"
+        mask[result.region] = result.labels
+    np.testing.assert_array_equal(mask, expected)
+    assert results[-1].done == results[-1].total > 4
+    assert len(caught) == 1, "what was learned holds for the tiles that follow"
+
+
+def test_the_cpu_takes_over_where_a_gpu_is_too_small(
+    unet: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No GPU is needed: a second name of the CPU stands for one that fails twice.
+    image = smooth_image(160, 160)
+    expected = predict(unet, image, device="cpu", tile=32).labels
+    monkeypatch.setattr(predict_module, "pick_device", lambda _: torch.device("cpu:0"))
+    calls = 0
+
+    def fail(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    unet.register_forward_pre_hook(fail)
+
+    with pytest.warns(RuntimeWarning, match="using the CPU"):
+        result = predict(unet, image, tile=32)
+
+    np.testing.assert_array_equal(result.labels, expected)
+
+
+def test_a_machine_that_is_too_small_says_so(unet: SegmentationModel) -> None:
+    unet.register_forward_pre_hook(out_of_memory_above(0))
+    with (
+        pytest.warns(RuntimeWarning, match="halves"),
+        pytest.raises(DeviceError, match="close other programs"),
+    ):
+        predict(unet, smooth_image(512, 512), device="cpu", tile=256)
+
+
+def test_other_errors_of_the_network_are_not_mistaken(unet: SegmentationModel) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    unet.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="mat1"):
+        predict(unet, smooth_image(64, 64), device="cpu", tile=64)
+
+
+def test_float16_gives_way_where_its_range_ends(
+    unet: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "mixed_precision", lambda _: torch.float16)
+    plane = np.random.default_rng(0).random((1, 64, 64), np.float32)
+    with torch.inference_mode():
+        unet.head.weight *= 1e7
+        expected = unet.eval()(torch.from_numpy(plane)[np.newaxis])[0]
+        logits = TileRunner(unet, torch.device("cpu"))(plane)
+
+    assert float(expected.abs().max()) > 65504
+    rounding = 1e-5 * float(expected.abs().max())
+    torch.testing.assert_close(logits, expected, rtol=0, atol=rounding)
+
+
+def test_the_crf_joins_without_seams() -> None:
+    model, image = model_of("unet"), smooth_image(100, 160)
+    plain = predict(model, image, device="cpu", halo=96)
+
+    whole, tiled = (
+        predict(
+            model, image, device="cpu", tile=tile, halo=96, crf=True, confidence=True
+        )
+        for tile in (256, 64)
+    )
+
+    difference, changed = agreement(whole, tiled)
+    assert difference <= 1e-3
+    assert changed <= 1e-3
+    assert (whole.labels != plain.labels).any()
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "error"),
+    [
+        (np.zeros((0, 40)), {}, ImageError),
+        (np.zeros(512), {}, ImageError),
+        (np.zeros((64, 64), complex), {}, ImageError),
+        (np.zeros((64, 64, 3), np.uint8), {}, ChannelError),
+        (np.zeros((64, 64)), {"axes": "ZYX"}, ImageError),
+        (np.zeros((64, 64)), {"device": "abacus"}, DeviceError),
+    ],
+)
+def test_what_cannot_work_is_refused_before_it_starts(
+    unet: SegmentationModel, image: np.ndarray, options: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        stream(unet, image, **options)
+
+
+def test_options_out_of_range() -> None:
+    with pytest.raises(InputError, match="tile is 8; it can be from 32 px"):
+        PredictOptions(tile=8)
+    with pytest.raises(InputError, match="halo is -1"):
+        PredictOptions(halo=-1)
+
+
+def test_wide_networks_get_smaller_tiles() -> None:
+    cpu = torch.device("cpu")
+    small, large = (
+        TileRunner(create_model("unet", width=width), cpu).cost() for width in (8, 32)
+    )
+
+    assert large.macs == pytest.approx(16 * small.macs, rel=0.1)
+    assert large.budget(cpu) < small.budget(cpu)
+    assert large.limit(cpu) == pytest.approx(small.limit(cpu) / 4)
