@@ -15,7 +15,7 @@ from napari_seg.models.base import SegmentationModel
 from napari_seg.options import Options, option
 from napari_seg.training.augmentation import AugmentOptions, augment
 from napari_seg.training.losses import LOSSES
-from napari_seg.training.sampling import CropSampler
+from napari_seg.training.sampling import Sampler
 
 __all__ = ["Budget", "Step", "TrainOptions", "train"]
 
@@ -44,7 +44,8 @@ class TrainOptions(Options):
     encoder_rate: float = option(
         1.0,
         "Encoder rate",
-        "Learning rate of the encoder as a share of that of the decoder.",
+        "Learning rate of the encoder as a share of that of the decoder; at 0 the "
+        "encoder stays as it is.",
         minimum=0,
         maximum=1,
         step=0.1,
@@ -139,7 +140,7 @@ class Step:
 
 def train(
     model: SegmentationModel,
-    sampler: CropSampler,
+    sampler: Sampler,
     options: TrainOptions,
     budget: Budget,
     *,
@@ -157,7 +158,7 @@ def train(
     ----------
     model : SegmentationModel
         On the device where training runs.
-    sampler : CropSampler
+    sampler : Sampler
         Batches, on the same device.
     options : TrainOptions
         Rates, sizes, loss and augmentation.
@@ -178,18 +179,20 @@ def train(
     Raises
     ------
     TrainingError
-        If the loss is no longer a finite number.
+        If the loss or its gradient is no longer finite; `model` then holds what it
+        would after a cancel.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
     loss_function = LOSSES[options.loss]
     optimizer = _optimizer(model, options)
     average = _Average(model, options.average)
-    best = math.nan
+    best, spent = math.nan, 0.0
     start, step, evaluated = time.monotonic(), 0, 0
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
-        while (spent := budget.spent(step, time.monotonic() - start)) < 1:
+        # What the last step reported decides, so that the last one is evaluated.
+        while spent < 1:
             _set_rate(optimizer, spent)
             _set_mode(model, options)
             images, labels = augment(
@@ -207,17 +210,18 @@ def train(
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
+            size = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             step += 1
-            average.update(step)
-
             value = loss.item()
-            if not math.isfinite(value):
+            # Before the weights have moved: what is finite so far stays so.
+            if not (math.isfinite(value) and bool(size.isfinite())):
                 raise TrainingError(
-                    f"Training diverged at step {step}: the loss is {value}. A lower "
-                    "learning rate helps; the model from before is unchanged."
+                    f"Training diverged at step {step}: the loss is {value:g}, its "
+                    f"gradient {float(size):g}. A lower learning rate helps; the "
+                    "model from before is unchanged."
                 )
+            optimizer.step()
+            average.update(step)
             seconds = time.monotonic() - start
             spent = budget.spent(step, seconds)
             holdout = None
@@ -271,12 +275,16 @@ def _set_rate(optimizer: torch.optim.Optimizer, spent: float) -> None:
         group["lr"] = group["peak"] * factor
 
 
-def _set_mode(model: nn.Module, options: TrainOptions) -> None:
+def _set_mode(model: SegmentationModel, options: TrainOptions) -> None:
+    """Switch to training, but for the statistics that shall stay as they are."""
     model.train()
-    if options.freeze_norm:
-        for layer in model.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.eval()
+    encoder = {id(parameter) for parameter in model.encoder_parameters()}
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d) and (
+            options.freeze_norm
+            or (options.encoder_rate == 0 and id(layer.weight) in encoder)
+        ):
+            layer.eval()
 
 
 class _Average:
