@@ -2,8 +2,11 @@
 
 Labelled images are cut into square regions.  Some are held out: their labels are
 unknown to training and known to the guard only.  Which ones depends on a hash of
-their pixels, so a region that was held out once stays held out in every later run,
-and no score ever rests on a region that an earlier version was trained on.
+their pixels, not on what else is labelled, so a region that was held out once stays
+held out in every later run, and no score rests on a region that an earlier version
+was trained on.  There is one exception: a class that is labelled in held-out regions
+alone would never be learned, so one of these is given to training until the class is
+labelled elsewhere too.
 """
 
 from __future__ import annotations
@@ -17,27 +20,48 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_seg.models.base import SegmentationModel
+from napari_seg.models.base import MIN_SIDE, SegmentationModel
 from napari_seg.scoring.confusion import UNKNOWN, Scores, confusion_matrix
 from napari_seg.training.sampling import Example
 
 __all__ = ["Holdout", "Verdict", "compare", "hold_out"]
 
-#: Sides of a held-out region in pixels: the largest that gives enough regions.
-_SIDES = (64, 32, 16)
-_ENOUGH_REGIONS = 4
-#: A region with fewer known pixels says nothing about the model.
+#: Side of a region in pixels. The same for all images and for ever, since a region
+#: that is cut differently would be another one.
+_SIDE = 32
+#: A region with fewer known pixels says nothing about the model; where it falls to the
+#: guard, training does not see it either, for it may grow.
 _MIN_PIXELS = 16
+#: More regions make the verdict slower, but hardly surer.
+_MOST_REGIONS = 256
 _RESAMPLES = 2000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Region:
-    """One square of an example."""
+    """One square of an example.
+
+    Attributes
+    ----------
+    example : int
+        Index of the example.
+    box : tuple of slice
+        Rows and columns.
+    chance : float
+        From 0 to 1, by its pixels; the lowest are held out.
+    counts : ndarray of int64, shape (256,)
+        Pixels by label.
+    """
 
     example: int
     box: tuple[slice, slice]
     chance: float
+    counts: NDArray[np.int64]
+
+    @property
+    def known(self) -> int:
+        """Labelled pixels."""
+        return int(self.counts[:UNKNOWN].sum())
 
 
 def hold_out(
@@ -59,12 +83,11 @@ def hold_out(
     holdout : Holdout
         The held-out regions; empty where fewer than two regions are labelled.
     """
-    regions = _regions(examples)
+    regions = sorted(_regions(examples), key=lambda region: region.chance)
     chosen = [region for region in regions if region.chance < share]
-    if share > 0 and len(regions) > 1 and not chosen:
-        chosen = [min(regions, key=lambda region: region.chance)]
-    if len(chosen) == len(regions):
-        chosen = chosen[1:]
+    _release_lonely_classes(chosen, regions)
+    if share > 0 and not any(region.known >= _MIN_PIXELS for region in chosen):
+        chosen += _one_more(chosen, regions)
     labels = [example.labels.copy() for example in examples]
     for region in chosen:
         labels[region.example][region.box] = UNKNOWN
@@ -72,27 +95,54 @@ def hold_out(
         replace(example, labels=rest)
         for example, rest in zip(examples, labels, strict=True)
     ]
-    return training, Holdout(examples, chosen)
+    scored = [region for region in chosen if region.known >= _MIN_PIXELS]
+    return training, Holdout(examples, scored[:_MOST_REGIONS])
 
 
-def _regions(examples: Sequence[Example]) -> list[Region]:
-    found: list[Region] = []
-    for side in _SIDES:
-        found = [
-            Region(index, box, _chance(example.image[(..., *box)]))
-            for index, example in enumerate(examples)
-            for box in _squares(example.labels.shape, side)
-            if np.count_nonzero(example.labels[box] != UNKNOWN) >= _MIN_PIXELS
-        ]
-        if len(found) >= _ENOUGH_REGIONS:
-            break
-    return found
+def _release_lonely_classes(chosen: list[Region], regions: Sequence[Region]) -> None:
+    """Take regions out of `chosen` until training sees every class that is labelled.
+
+    It then also sees something at all.
+    """
+    for class_id in np.flatnonzero(_pixels(regions)[:UNKNOWN]):
+        if class_id in _hidden(chosen, regions):
+            chosen.remove(max(chosen, key=lambda region: region.counts[class_id]))
 
 
-def _squares(shape: tuple[int, ...], side: int) -> Iterator[tuple[slice, slice]]:
-    for top in range(0, shape[0], side):
-        for left in range(0, shape[1], side):
-            yield slice(top, top + side), slice(left, left + side)
+def _one_more(chosen: list[Region], regions: Sequence[Region]) -> list[Region]:
+    """Return the next region that can be spared, or none."""
+    for region in regions:
+        if region.known >= _MIN_PIXELS and not _hidden([*chosen, region], regions):
+            return [region]
+    return []
+
+
+def _hidden(chosen: Sequence[Region], regions: Sequence[Region]) -> list[int]:
+    """Return the classes that are labelled in `chosen` alone."""
+    inside, everywhere = _pixels(chosen), _pixels(regions)
+    hidden = np.flatnonzero((inside > 0) & (inside == everywhere))
+    return [int(class_id) for class_id in hidden if class_id != UNKNOWN]
+
+
+def _pixels(regions: Sequence[Region]) -> NDArray[np.int64]:
+    total = np.zeros(256, np.int64)
+    for region in regions:
+        total += region.counts
+    return total
+
+
+def _regions(examples: Sequence[Example]) -> Iterator[Region]:
+    for index, example in enumerate(examples):
+        for box in _squares(example.labels.shape):
+            counts = np.bincount(example.labels[box].ravel(), minlength=256)
+            if counts[:UNKNOWN].any():
+                yield Region(index, box, _chance(example.image[(..., *box)]), counts)
+
+
+def _squares(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    for top in range(0, shape[0], _SIDE):
+        for left in range(0, shape[1], _SIDE):
+            yield slice(top, top + _SIDE), slice(left, left + _SIDE)
 
 
 def _chance(pixels: NDArray[np.float32]) -> float:
@@ -102,7 +152,15 @@ def _chance(pixels: NDArray[np.float32]) -> float:
 
 
 class Holdout:
-    """Held-out regions, each with the context that the network needs around it."""
+    """Held-out regions, each with the context that the network needs around it.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        Images with all their labels.
+    regions : sequence of Region
+        By ascending chance.
+    """
 
     def __init__(self, examples: Sequence[Example], regions: Sequence[Region]) -> None:
         self._examples = examples
@@ -110,6 +168,10 @@ class Holdout:
 
     def __len__(self) -> int:
         return len(self.regions)
+
+    def first(self, count: int) -> Holdout:
+        """Return at most `count` of the regions; the same ones each time."""
+        return Holdout(self._examples, self.regions[:count])
 
     @torch.inference_mode()
     def confusions(self, model: SegmentationModel) -> NDArray[np.int64]:
@@ -142,15 +204,17 @@ def _with_context(
 ) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
     """Return the box with the model's halo around it, and where the box lies inside.
 
-    The origin is a multiple of the model's stride, as for tiles of a prediction.
+    Origin and end lie on the model's grid, as for tiles of a prediction.
     """
     outer, inner = [], []
+    stride = model.stride
     for part, side in zip(box, image.shape[1:], strict=True):
-        stop = min(part.stop, side)
-        start = max(part.start - model.halo, 0) // model.stride * model.stride
-        end = min(max(stop + model.halo, start + 2 * model.halo), side)
+        start = max(min(part.start - model.halo, side - MIN_SIDE), 0)
+        start = start // stride * stride
+        end = max(part.stop + model.halo, start + MIN_SIDE)
+        end = min(-(-end // stride) * stride, side)
         outer.append(slice(start, end))
-        inner.append(slice(part.start - start, stop - start))
+        inner.append(slice(part.start - start, min(part.stop, side) - start))
     return np.ascontiguousarray(image[(slice(None), *outer)]), (inner[0], inner[1])
 
 
@@ -206,7 +270,7 @@ class Verdict:
             "after": self.after.to_dict(),
             "regions": self.regions,
             "pixels": self.pixels,
-            "interval": list(self.interval),
+            "interval": list(self.interval) if self.regions else None,
             "improved": self.improved,
             "sentence": self.sentence,
         }
