@@ -20,9 +20,18 @@ from napari_seg.training.augmentation import AugmentOptions
 from napari_seg.training.examples import prepare_examples
 from napari_seg.training.guard import Holdout, Verdict, compare, hold_out, known_pixels
 from napari_seg.training.loop import Budget, Step, TrainOptions, train
-from napari_seg.training.sampling import CropSampler, Example
+from napari_seg.training.sampling import (
+    CropSampler,
+    Example,
+    MixedSampler,
+    Sampler,
+)
 
 __all__ = ["FinetuneOptions", "FinetuneResult", "finetune"]
+
+
+#: Regions that are scored while training runs: enough for a curve, and quick.
+_WATCHED = 32
 
 
 @dataclass(frozen=True)
@@ -185,7 +194,7 @@ def finetune(
         sampler,
         options,
         budget,
-        evaluate=held_out.score if len(held_out) else None,
+        evaluate=held_out.first(_WATCHED).score if len(held_out) else None,
         seed=seed,
     )
     for step in progress:
@@ -226,15 +235,14 @@ def _sampler(
     options: FinetuneOptions,
     seed: int,
     model: SegmentationModel,
-) -> CropSampler:
+) -> Sampler:
     """Return a sampler in which replayed images have their share of the crops."""
     device = next(model.parameters()).device
-    if not replayed:
-        return CropSampler(training, options.crop, seed, device)
-    ratio = options.replay_share / (1 - options.replay_share)
-    weight = ratio * known_pixels(training) / max(known_pixels(replayed), 1)
-    weighted = [replace(example, weight=weight) for example in replayed]
-    return CropSampler([*training, *weighted], options.crop, seed, device)
+    new = CropSampler(training, options.crop, seed, device)
+    if not known_pixels(replayed):
+        return new
+    old = CropSampler(replayed, options.crop, seed + 1, device)
+    return MixedSampler(new, old, options.replay_share, seed)
 
 
 def _confusions(model: SegmentationModel, *parts: Holdout) -> list[np.ndarray]:

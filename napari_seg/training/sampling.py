@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from napari_seg.errors import NothingToLearnError
 from napari_seg.scoring.confusion import UNKNOWN
 
-__all__ = ["CropSampler", "Example"]
+__all__ = ["CropSampler", "Example", "MixedSampler", "Sampler"]
 
 #: Places remembered for each example and class; more add nothing but memory.
 _PLACES = 2048
@@ -31,12 +32,22 @@ class Example:
     labels : ndarray
         (H, W) uint8 class ids; 255 is unknown.
     weight : float
-        How often it is drawn, relative to the others.
+        Multiplies its pixels, whose root says how often it is drawn.
     """
 
     image: NDArray[np.float32]
     labels: NDArray[np.uint8]
     weight: float = 1.0
+
+
+Crop: TypeAlias = tuple[Tensor, Tensor]
+
+
+class Sampler(Protocol):
+    """What training draws its batches from."""
+
+    def batch(self, size: int) -> tuple[Tensor, Tensor]:
+        """Return images (N, C, crop, crop) float32 and labels (N, crop, crop) uint8."""
 
 
 class CropSampler:
@@ -117,13 +128,10 @@ class CropSampler:
 
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
         """Return images (N, C, crop, crop) float32 and labels (N, crop, crop) uint8."""
-        crops = [self._draw() for _ in range(size)]
-        return (
-            torch.stack([image for image, _ in crops]),
-            torch.stack([labels for _, labels in crops]),
-        )
+        return _stacked([self.draw() for _ in range(size)])
 
-    def _draw(self) -> tuple[Tensor, Tensor]:
+    def draw(self) -> Crop:
+        """Return one image (C, crop, crop) with its labels (crop, crop)."""
         column = self._rng.choice(len(self.classes), p=self._class_weights)
         chosen = self._rng.choice(
             len(self._images), p=self._example_given_class[:, column]
@@ -139,8 +147,40 @@ class CropSampler:
         return self._images[chosen][box], self._labels[chosen][box]
 
 
-def _padded(example: Example, crop: int) -> tuple[Tensor, Tensor]:
-    """Return tensors of at least `crop` a side: image mirrored, labels unknown."""
+class MixedSampler:
+    """Draws from two samplers: replay beside what is new.
+
+    Parameters
+    ----------
+    new, replay : CropSampler
+        Of the same crop size, on the same device.
+    share : float
+        Share of the crops that come from `replay`, 0 to 1, whatever the numbers of
+        images and pixels on either side.
+    seed : int
+        Seed of the choice between the two.
+    """
+
+    def __init__(
+        self, new: CropSampler, replay: CropSampler, share: float, seed: int = 0
+    ) -> None:
+        self._new, self._replay, self._share = new, replay, share
+        self._rng = np.random.default_rng(seed)
+
+    def batch(self, size: int) -> tuple[Tensor, Tensor]:
+        """Return images (N, C, crop, crop) float32 and labels (N, crop, crop) uint8."""
+        old = self._rng.random(size) < self._share
+        sources = [self._replay if replayed else self._new for replayed in old]
+        return _stacked([source.draw() for source in sources])
+
+
+def _stacked(crops: Sequence[Crop]) -> tuple[Tensor, Tensor]:
+    images, labels = zip(*crops, strict=True)
+    return torch.stack(images), torch.stack(labels)
+
+
+def _padded(example: Example, crop: int) -> Crop:
+    """Return tensors of at least `crop` a side: border repeated, labels unknown."""
     image = torch.from_numpy(np.ascontiguousarray(example.image))
     labels = torch.from_numpy(np.ascontiguousarray(example.labels))
     bottom = max(crop - labels.shape[0], 0)
