@@ -22,6 +22,7 @@ __all__ = [
     "class_names",
     "existing_folder",
     "given_options",
+    "nearest_folder",
 ]
 
 _Options = TypeVar("_Options", bound=Options)
@@ -79,10 +80,15 @@ def existing_folder(text: str) -> Path:
     return path
 
 
+def nearest_folder(folder: Path) -> Path:
+    """Return `folder`, or the nearest one above it that exists."""
+    wanted = folder.expanduser().absolute()
+    return next(path for path in (wanted, *wanted.parents) if path.exists())
+
+
 def check_writable(folder: Path) -> None:
     """Raise InputError unless files can be made in a folder, which need not exist."""
-    wanted = folder.absolute()
-    nearest = next(path for path in (wanted, *wanted.parents) if path.exists())
+    nearest = nearest_folder(folder)
     if not nearest.is_dir():
         raise InputError(f"{nearest} is a file, not a folder; choose another -o.")
     if not os.access(nearest, os.W_OK):
@@ -187,5 +193,7 @@ def _help(option: Option, default: Any) -> str:
     if option.minimum is not None:
         to = f" to {option.maximum:g}" if option.maximum is not None else " or more"
         span = f"{option.minimum:g}{to}; "
-    usual = {None: "automatic", True: "yes", False: "no"}.get(default, default)
+    usual = "automatic" if default is None else default
+    if isinstance(default, bool):
+        usual = "yes" if default else "no"
     return f"{option.tooltip} ({span}default: {usual})".replace("%", "%%")

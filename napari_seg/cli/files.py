@@ -148,7 +148,7 @@ def _read_tiff(path: Path) -> Picture:
         large = series.nbytes > _MAPPED_BYTES
         data = series.asarray(out="memmap" if large else None)
         # "Q" and "I" are tifffile's names for axes that the file says nothing about.
-        told = set(series.axes) <= set("TZCYXS") and len(series.axes) == data.ndim
+        told = set("YX") <= set(series.axes) <= set("TZCYXS")
         axes = series.axes if told else None
         rgb = series.axes.endswith("S")
         return Picture(data, axes, rgb, _calibration(file, axes))

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -83,7 +83,11 @@ def _calibration(
 
 @contextmanager
 def create_mask(
-    target: Path, shape: Sequence[int], dtype: DTypeLike, like: Picture
+    target: Path,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    calibration: Calibration,
+    image: Any,
 ) -> Iterator[Any]:
     """Give a zarr array to write; the folder appears when it is complete.
 
@@ -95,8 +99,10 @@ def create_mask(
         Shape of the mask.
     dtype : dtype
         Its dtype.
-    like : Picture
-        The image: its calibration is kept, and its version of zarr.
+    calibration : Calibration
+        Meaning of its axes.
+    image : zarr array
+        The image: the mask has its version of zarr.
 
     Raises
     ------
@@ -105,7 +111,8 @@ def create_mask(
     """
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        yield _create(part, tuple(shape), np.dtype(dtype), like)
+        version = image.metadata.zarr_format
+        yield _create(part, tuple(shape), np.dtype(dtype), calibration, version)
         if target.exists():
             shutil.rmtree(target)
         os.replace(part, target)
@@ -119,15 +126,18 @@ def create_mask(
 
 
 def _create(
-    folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], like: Picture
+    folder: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    calibration: Calibration,
+    version: Literal[2, 3],
 ) -> Any:
-    version = like.data.metadata.zarr_format
     group: Any = zarr.open_group(str(folder), mode="w", zarr_format=version)
-    scales = [_multiscale(len(shape), like.calibration)]
+    scale = _multiscale(len(shape), calibration)
     group.attrs.update(
-        {"multiscales": [{"version": "0.4", **scales[0]}]}
+        {"multiscales": [{"version": "0.4", **scale}]}
         if version == 2
-        else {"ome": {"version": "0.5", "multiscales": scales}}
+        else {"ome": {"version": "0.5", "multiscales": [scale]}}
     )
     # Version 2 separates the chunks' numbers by dots unless it is told.
     slash = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}

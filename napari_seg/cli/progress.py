@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from types import TracebackType
 from typing import Any
@@ -66,8 +65,3 @@ class Progress:
         elif self._bar is not None:
             self._bar.set_postfix_str(words, refresh=False)
             self._bar.update(share - self._bar.n)
-
-    def event(self, name: str, done: int, total: int, words: str = "") -> None:
-        """Report that `done` of `total` pieces are finished."""
-        line = json.dumps({"event": name, "done": done, "total": total, "of": words})
-        self.update(done / total, line, words)

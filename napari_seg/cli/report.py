@@ -6,11 +6,11 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Report", "complain", "json_ready", "note", "show", "table"]
+__all__ = ["Report", "complain", "note", "show", "table", "to_json"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,9 @@ class Report:
     ----------
     text : str
         For people; may be empty.
-    values : mapping
-        The same for programs, the object that ``--json`` prints.
+    values : mapping or None
+        The same for programs, the object that ``--json`` prints; None where another
+        process has printed it.
     status : int
         Exit status.
     complaint : str
@@ -30,16 +31,16 @@ class Report:
     """
 
     text: str = ""
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] | None = None
     status: int = 0
     complaint: str = ""
 
 
 def show(report: Report, as_json: bool) -> None:
     """Write the result to standard output."""
-    if as_json:
-        print(json.dumps(json_ready(report.values), allow_nan=False), flush=True)
-    elif report.text:
+    if as_json and report.values is not None:
+        print(to_json(report.values), flush=True)
+    elif not as_json and report.text:
         print(report.text, flush=True)
 
 
@@ -53,16 +54,20 @@ def note(message: str) -> None:
     complain(f"Note: {message}")
 
 
-def json_ready(value: Any) -> Any:
-    """Return `value` as JSON can hold it: NaN and infinity as null, paths as text."""
+def to_json(values: Mapping[str, Any]) -> str:
+    """Return one JSON object: NaN and infinity as null, paths as text."""
+    return json.dumps(_plain(values), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): json_ready(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [json_ready(item) for item in value]
+        return [_plain(item) for item in value]
     return value
 
 

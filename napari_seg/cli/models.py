@@ -1,0 +1,91 @@
+"""``napari-seg models``: what there is to start from."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_seg.cli.arguments import add_json
+from napari_seg.cli.report import Report, note, table
+from napari_seg.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from napari_seg.models.spec import ModelSpec
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    add_json(parser)
+
+
+def run(given: argparse.Namespace) -> Report:
+    """List bundled and saved models, then the architectures."""
+    entries = [*_files(), *_architectures()]
+    return Report(_text(entries), {"models": entries})
+
+
+def _text(entries: list[dict[str, Any]]) -> str:
+    heading = ("name", "arch", "encoder", "in", "classes", "parameters", "source")
+    rows = [
+        (
+            entry["name"],
+            entry["arch"],
+            " | ".join(entry.get("encoders", [entry["encoder"] or "-"])),
+            str(entry["in_channels"]),
+            ", ".join(entry["classes"]),
+            f"{entry['parameters'] / 1e6:.1f} M",
+            str(entry["source"]),
+        )
+        for entry in entries
+    ]
+    return table([heading, *rows])
+
+
+def _files() -> Iterator[dict[str, Any]]:
+    """Yield what the model files in the package and in the user's folder hold."""
+    from napari_seg.models.catalog import SUFFIX, bundled_models, read_spec
+    from napari_seg.resources import user_folder
+
+    bundled = [(path, "bundled") for path in bundled_models().values()]
+    saved = sorted((user_folder() / "models").glob(f"*{SUFFIX}"))
+    for path, source in [*bundled, *((path, str(path)) for path in saved)]:
+        try:
+            yield _entry(path.stem, read_spec(path), source)
+        except ModelFileError as error:
+            note(f"{path} left out: {error}")
+
+
+def _architectures() -> Iterator[dict[str, Any]]:
+    """Yield each architecture with its default encoder, and name those that fit."""
+    import torch
+
+    from napari_seg.models.registry import ARCHITECTURES, create_model
+
+    for name, architecture in ARCHITECTURES.items():
+        # Tensors of this device have a shape, and no memory.
+        with torch.device("meta"):
+            spec = create_model(name).spec
+        encoders = [encoder or "-" for encoder in architecture.encoders]
+        yield {**_entry(name, spec, "architecture"), "encoders": encoders}
+
+
+def _entry(name: str, spec: ModelSpec, source: str | Path) -> dict[str, Any]:
+    import torch
+
+    from napari_seg.models.registry import build, parameter_count
+
+    with torch.device("meta"):
+        parameters = parameter_count(build(spec))
+    return {
+        "name": name,
+        "arch": spec.arch,
+        "encoder": spec.encoder,
+        "classes": spec.classes,
+        "in_channels": spec.in_channels,
+        "parameters": parameters,
+        "source": source,
+    }

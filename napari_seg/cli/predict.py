@@ -1,0 +1,147 @@
+"""``napari-seg predict``: images in, masks out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_seg.cli.arguments import (
+    add_device,
+    add_json,
+    add_options,
+    add_progress,
+    check_writable,
+    given_options,
+)
+from napari_seg.cli.progress import Progress
+from napari_seg.cli.report import Report
+from napari_seg.errors import InputError
+
+__all__ = ["add_arguments", "run"]
+
+Failure = tuple[Path, InputError]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    from napari_seg.inference.predict import PredictOptions
+
+    parser.add_argument(
+        "inputs",
+        type=Path,
+        nargs="+",
+        metavar="INPUT",
+        help="image (TIFF, PNG, JPEG), folder of images, or OME-Zarr",
+    )
+    parser.add_argument(
+        "-m", "--model", required=True, help="model file, or name of a bundled model"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for the masks; INPUT_mask.tif, or .zarr for zarr",
+    )
+    parser.add_argument(
+        "--axes",
+        metavar="A",
+        help="one letter for each axis of the images, such as TZYX or YXC "
+        "(default: as the file says, or by its shape)",
+    )
+    parser.add_argument(
+        "--instances",
+        action="store_true",
+        help="also write INPUT_instances: connected pixels of a class have one number",
+    )
+    add_options(parser, PredictOptions())
+    add_device(parser)
+    add_json(parser)
+    add_progress(parser)
+
+
+def run(given: argparse.Namespace) -> Report:
+    """Segment every input; one that fails does not stop the others."""
+    from napari_seg.cli.files import find_images
+    from napari_seg.cli.segmenting import Segmenter, check_targets
+    from napari_seg.inference.device import pick_device
+    from napari_seg.inference.predict import PredictOptions
+    from napari_seg.models.checkpoint import load_model
+
+    images = find_images(given.inputs)
+    check_targets(images, given.output)
+    check_writable(given.output)
+    segmenter = Segmenter(
+        model=load_model(given.model),
+        folder=given.output,
+        options=given_options(given, PredictOptions()),
+        axes=given.axes,
+        device=pick_device(given.device),
+        instances=given.instances,
+    )
+    given.output.mkdir(parents=True, exist_ok=True)
+    outputs, failures = _segment_all(segmenter, images, given.progress)
+    if not outputs:
+        raise InputError(_complaint(failures, len(images)))
+    return Report(
+        text="\n".join(_line(output) for output in outputs),
+        values={
+            "outputs": outputs,
+            "failed": [
+                {"input": path, "message": str(error)} for path, error in failures
+            ],
+        },
+        status=2 if failures else 0,
+        complaint=_complaint(failures, len(images)) if failures else "",
+    )
+
+
+def _segment_all(
+    segmenter: Any, images: Sequence[Path], mode: str
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    outputs: list[dict[str, Any]] = []
+    failures: list[Failure] = []
+    with Progress(mode, "Predicting") as progress:
+        for number, path in enumerate(images):
+            on_tile = _watch(progress, path, number, len(images))
+            try:
+                outputs.append(segmenter.segment(path, on_tile))
+            except InputError as error:
+                failures.append((path, error))
+    return outputs, failures
+
+
+def _watch(
+    progress: Progress, path: Path, number: int, count: int
+) -> Callable[[int, int], None]:
+    """Return a function that reports the tiles of one image out of `count`."""
+
+    def on_tile(done: int, total: int) -> None:
+        event = {"event": "tile", "input": str(path), "done": done, "total": total}
+        share = (number + done / total) / count
+        progress.update(share, json.dumps(event), path.name)
+
+    return on_tile
+
+
+def _complaint(failures: Sequence[Failure], total: int) -> str:
+    if total == 1:
+        return str(failures[0][1])
+    reasons = "; ".join(f"{path}: {error}" for path, error in failures)
+    return f"{len(failures)} of {total} images could not be segmented. {reasons}"
+
+
+def _line(output: dict[str, Any]) -> str:
+    pixels = sum(output["pixels_per_class"])
+    shares = ", ".join(
+        f"{name} {count / pixels:.1%}"
+        for name, count in zip(
+            output["classes"], output["pixels_per_class"], strict=True
+        )
+    )
+    objects = f", {output['objects']} objects" if "objects" in output else ""
+    return f"{output['mask']}: {shares}{objects} ({output['seconds']:.1f} s)"

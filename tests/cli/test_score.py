@@ -1,0 +1,117 @@
+"""Scores by command."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
+
+
+@pytest.fixture
+def masks(tmp_path):
+    rng = np.random.default_rng(0)
+    for kind in ("found", "truth"):
+        (tmp_path / kind).mkdir()
+    pairs = {}
+    for name in "ab":
+        found, truth = rng.integers(0, 3, (2, 40, 50)).astype(np.uint8)
+        truth[:5] = 255
+        tifffile.imwrite(tmp_path / "found" / f"{name}_mask.tif", found)
+        tifffile.imwrite(tmp_path / "truth" / f"{name}.tif", truth)
+        pairs[name] = (found, truth)
+    return pairs
+
+
+def test_files_agree_with_scikit_learn(run, masks, tmp_path):
+    found, truth = masks["a"]
+    result = run(
+        "score", tmp_path / "found/a_mask.tif", tmp_path / "truth/a.tif", "--json"
+    ).json
+    known = truth != 255
+    y_true, y_pred = truth[known], found[known]
+    assert result["confusion"] == confusion_matrix(y_true, y_pred).tolist()
+    assert result["iou"] == pytest.approx(jaccard_score(y_true, y_pred, average=None))
+    assert result["dice"] == pytest.approx(f1_score(y_true, y_pred, average=None))
+    assert result["mean_iou"] == pytest.approx(np.mean(result["iou"]))
+    assert result["mean_dice"] == pytest.approx(np.mean(result["dice"]))
+    assert result["pixels"] == known.sum()
+
+
+def test_folders_pair_by_name_and_sums_come_first(run, masks, tmp_path):
+    # These lie beside the masks that predict writes, and are none.
+    for ending in ("confidence", "instances"):
+        path = tmp_path / "found" / f"a_{ending}.tif"
+        tifffile.imwrite(path, np.zeros((40, 50), np.float32))
+    result = run("score", tmp_path / "found", tmp_path / "truth", "--json").json
+    found, truth = (np.stack(part) for part in zip(*masks.values(), strict=True))
+    known = truth != 255
+    expected = confusion_matrix(truth[known], found[known]).tolist()
+    assert (result["confusion"], result["files"]) == (expected, 2)
+
+
+def test_files_of_different_classes_add_up(run, tmp_path):
+    for kind in ("found", "truth"):
+        (tmp_path / kind).mkdir()
+        for top in (1, 3):
+            path = tmp_path / kind / f"{top}.tif"
+            tifffile.imwrite(path, np.full((8, 8), top, np.uint8))
+    result = run("score", tmp_path / "found", tmp_path / "truth", "--json").json
+    assert result["dice"] == [None, 1, None, 1]
+    assert result["mean_dice"] == 1
+
+
+def test_table_for_people(run, masks, tmp_path):
+    files = (tmp_path / "found/a_mask.tif", tmp_path / "truth/a.tif")
+    lines = run("score", *files, "--classes", "4").out.splitlines()
+    assert lines[0].split() == ["class", "IoU", "Dice", "pixels"]
+    assert lines[4].split() == ["3", "–", "–", "0"]
+    assert lines[5].split()[0] == "mean"
+
+
+def test_ignore(run, masks, tmp_path):
+    files = (tmp_path / "found/a_mask.tif", tmp_path / "truth/a.tif")
+    result = run("score", *files, "--ignore", "0", "--json").json
+    assert result["confusion"][0] == [0, 0, 0]
+
+
+def test_png_with_a_colour_table_holds_ids(run, tmp_path):
+    mask = np.repeat([[0, 1]], 8, axis=0).astype(np.uint8)
+    image = Image.fromarray(mask, mode="P")
+    image.putpalette([0, 0, 0, 200, 10, 10])
+    image.save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", mask)
+    result = run("score", tmp_path / "a.png", tmp_path / "a.tif", "--json").json
+    assert result["mean_dice"] == 1
+
+
+def test_mask_of_0_and_255_is_explained(run, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((8, 8), 255, np.uint8))
+    done = run("score", tmp_path / "a.tif", tmp_path / "a.tif", "--json")
+    assert done.json["mean_dice"] is None
+    assert "mask > 0" in done.err
+
+
+def test_refusals(run, masks, tmp_path):
+    found, truth = tmp_path / "found", tmp_path / "truth"
+    one, other = found / "a_mask.tif", truth / "a.tif"
+
+    def refusal(*arguments):
+        return run("score", *arguments).refusal
+
+    assert "no file or folder" in refusal(one, "nosuch.tif")
+    assert "two files or two folders" in refusal(one, truth)
+    assert "--classes" in refusal(one, other, "--classes", "2")
+    assert "it can be 1 to 255" in refusal(one, other, "--classes", "0")
+    tifffile.imwrite(one, np.zeros((9, 9), np.uint8))
+    assert "same shape" in refusal(one, other)
+    tifffile.imwrite(one, np.zeros((40, 50), np.float32))
+    assert "must be integers" in refusal(found, truth)
+    one.rename(found / "x.tif")
+    (found / "b_mask.tif").rename(found / "y.tif")
+    assert "pair by name" in refusal(found, truth)
+    tifffile.imwrite(found / "a.tif", np.zeros((9, 9), np.uint8))
+    tifffile.imwrite(found / "a_mask.png", np.zeros((9, 9), np.uint8))
+    tifffile.imwrite(found / "a.tiff", np.zeros((9, 9), np.uint8))
+    assert "same name" in refusal(found, truth)
