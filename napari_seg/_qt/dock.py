@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 import napari
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
 from napari_seg._qt.expert import ExpertOptions
@@ -27,7 +27,7 @@ from napari_seg.workspace.tasks import Job
 
 __all__ = ["SegmentationDock"]
 
-_MINIMUM_WIDTH = 340
+_MINIMUM_WIDTH, _WIDTH = 320, 400
 
 
 class SegmentationDock(QWidget):
@@ -42,7 +42,7 @@ class SegmentationDock(QWidget):
     ----------
     workspace : Workspace
         State and decisions.
-    mask : MaskView
+    mask_view : MaskView
         The mask layer.
     """
 
@@ -55,7 +55,7 @@ class SegmentationDock(QWidget):
         self._runner = QtRunner()
         self.workspace = Workspace(self._runner)
         self.link = ViewerLink(napari_viewer)
-        self.mask = MaskView(self.workspace, self.link)
+        self.mask_view = MaskView(self.workspace, self.link)
         self._build()
         self._connect()
         self._load_torch()
@@ -90,7 +90,7 @@ class SegmentationDock(QWidget):
         self.source = SourcePresenter(source, self.workspace, self.link)
         self._expert = ExpertOptions(library, self.workspace)
         self._presenters = (
-            CorrectPresenter(correct, self.workspace, self.link, self.mask),
+            CorrectPresenter(correct, self.workspace, self.link, self.mask_view),
             ScorePresenter(score, self.workspace),
             TeachPresenter(teach, self.workspace),
             LibraryPresenter(library, self.workspace),
@@ -109,7 +109,7 @@ class SegmentationDock(QWidget):
 
     def _mask_started(self) -> None:
         if self.source.layer is not None:
-            self.mask.start(self.source.layer)
+            self.mask_view.start(self.source.layer)
 
     def _load_torch(self) -> None:
         """Import torch beside the main thread, then say what computes."""
@@ -125,9 +125,17 @@ class SegmentationDock(QWidget):
             on_error=self.workspace.failed.emit,
         )
 
+    def predict_when_ready(self) -> None:
+        """Predict the whole image as soon as its first view is on the screen."""
+        QTimer.singleShot(0, self.source.predict_all)
+
+    def sizeHint(self) -> QSize:
+        """Return a width that leaves room for the image on a small screen."""
+        return QSize(_WIDTH, super().sizeHint().height())
+
     def shut_down(self) -> None:
         """Save, end every thread and process, and forget the viewer."""
-        self.mask.forget()
+        self.mask_view.forget()
         self.workspace.close()
         self._runner.shut_down()
         self.link.disconnect_all()

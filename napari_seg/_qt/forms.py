@@ -118,7 +118,7 @@ def _number(
     options["step"] = step
     if whole:
         options = {key: _as_int(value) for key, value in options.items()}
-    widget = create_widget(
+    widget: Any = create_widget(
         options["min"] if automatic else default,
         annotation=int if whole else float,
         name=name,

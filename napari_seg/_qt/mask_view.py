@@ -32,6 +32,7 @@ class MaskView(QObject):
         self._mask: MaskLayer | None = None
         workspace.pixels_changed.connect(self._pixels_changed)
         workspace.changed.connect(self.show_classes)
+        workspace.settling.connect(self.flush)
 
     @property
     def layer(self) -> Labels | None:
@@ -69,9 +70,9 @@ class MaskView(QObject):
 
     def forget(self) -> None:
         """Leave the layer to the viewer; its edits are no longer followed."""
+        self.flush()
         mask, self._mask = self._mask, None
         if mask is not None:
-            mask.flush()
             mask.close()
 
     def flush(self) -> None:

@@ -16,7 +16,7 @@ __all__ = ["CurvePlot"]
 
 #: Milliseconds between two drawings: ten times a second is as fast as eyes follow.
 _INTERVAL = 100
-_HEIGHT = 96
+_HEIGHT = 116
 
 Curve = tuple[Sequence[float], Sequence[float]]
 
@@ -41,7 +41,7 @@ class CurvePlot(QWidget):
         self._plot.setMouseEnabled(False, False)
         self._plot.hideButtons()
         self._plot.setLabel("bottom", x_label)
-        self._plot.addLegend(offset=(-4, 4), labelTextSize="8pt")
+        self._plot.addLegend(offset=(4, -4), labelTextSize="8pt", colCount=2)
         if bounded:
             self._plot.setYRange(0, 1, padding=0.02)
         self._curves: dict[str, pg.PlotDataItem] = {}

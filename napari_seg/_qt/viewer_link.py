@@ -43,11 +43,10 @@ class ViewerLink(QObject):
             layer.events.name.connect(self._layers_changed)
 
     def _layers_changed(self, event: Any = None) -> None:
-        layer = getattr(event, "value", None)
         if event is not None and event.type == "inserted":
-            layer.events.name.connect(self._layers_changed)
+            event.value.events.name.connect(self._layers_changed)
         elif event is not None and event.type == "removed":
-            layer.events.name.disconnect(self._layers_changed)
+            event.value.events.name.disconnect(self._layers_changed)
         self.imagesChanged.emit()
 
     def _theme_changed(self, _: Any = None) -> None:

@@ -44,6 +44,7 @@ class Export:
 
 def export(workspace: Workspace, kind: str, path: Path) -> bool:
     """Write one of :data:`EXPORTS`; return whether that worked."""
+    workspace.settling.emit()
     try:
         EXPORTS[kind].write(workspace, path)
     except NapariSegError as error:

@@ -14,6 +14,8 @@ from napari_seg.corrections.versions import VersionCard
 from napari_seg.corrections.windows import cut_windows, save_windows
 from napari_seg.errors import NothingToLearnError
 from napari_seg.inference.axes import as_array
+from napari_seg.inference.normalization import channel_ranges
+from napari_seg.models.spec import Normalization
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.scoring.regions import Box
 from napari_seg.workspace.choices import ModelChoice
@@ -77,6 +79,9 @@ def save_training_windows(session: Session, planes: list[VouchedPlane]) -> int:
     """Cut the vouched regions into windows on disk; return how many there are."""
     reading, name = session.reading, session.image_id
     image = as_array(session.source.data)
+    if session.ranges is None:
+        # Nothing was predicted yet, as with a new model.
+        session.ranges = channel_ranges(image, reading, Normalization())
 
     def reader(index: tuple[int, ...], box: Box) -> NDArray[Any]:
         pixels = reading.plane(image, index, (box[0], box[1]))
@@ -86,7 +91,11 @@ def save_training_windows(session: Session, planes: list[VouchedPlane]) -> int:
         window
         for plane in planes
         for window in cut_windows(
-            plane.truth, partial(reader, plane.index), name, plane.index
+            plane.truth,
+            partial(reader, plane.index),
+            name,
+            plane.index,
+            ranges=session.ranges,
         )
     ]
     if not windows:

@@ -85,6 +85,11 @@ class ScorePoint:
     mean_iou: float
     mean_dice: float
 
+    @property
+    def means(self) -> tuple[float, float]:
+        """Both scores, without the time."""
+        return self.mean_iou, self.mean_dice
+
 
 class Session:
     """One image being worked on.  Main thread only, as its ledger is.
@@ -191,7 +196,10 @@ class Session:
     def note_scores(self, scope: Scope) -> None:
         """Add the scores of this moment to the curve."""
         scores = self.mask.scores(scope)
-        self.history.append(ScorePoint(time.time(), scores.mean_iou, scores.mean_dice))
+        point = ScorePoint(time.time(), scores.mean_iou, scores.mean_dice)
+        last = self.history[-1] if self.history else None
+        if last is None or last.means != point.means:
+            self.history.append(point)
 
     @property
     def uncertain(self) -> bool:

@@ -49,7 +49,7 @@ class UncertaintyMap:
         """
         index = tuple(part.start for part in region[:-2])
         wrong = 1 - confidence.reshape(confidence.shape[-2:])
-        top, left = (part.start for part in region[-2:])
+        *_, top, left = (part.start for part in region)
         rows = (top + np.arange(wrong.shape[0])) // _BLOCK
         columns = (left + np.arange(wrong.shape[1])) // _BLOCK
         row_starts = np.flatnonzero(np.diff(rows, prepend=-1))

@@ -48,10 +48,12 @@ class Workspace:
     changed = Signal()
     #: The mask of the session exists now: show it.
     mask_started = Signal()
-    #: A prediction wrote into this box of the mask.
+    #: A prediction wrote into this box of the mask; None at its end.
     pixels_changed = Signal(object)
     #: Mask, flags or reference changed: scores and counts are others now.
     scores_changed = Signal()
+    #: The mask is about to be read as a whole: report edits that still wait.
+    settling = Signal()
     #: Progress of a prediction, None at its end.
     predicting = Signal(object)
     #: A training step, None at the end.
@@ -233,6 +235,7 @@ class Workspace:
     def accept(self, view: View) -> None:
         """Count what is visible as reviewed and right."""
         if self.begin() and self.session is not None:
+            self.settling.emit()
             self._record(self.session.mask.accept(view.region))
             self.stroke_finished()
 
@@ -334,6 +337,7 @@ class Workspace:
     def _prediction_ended(self, error: Exception | None) -> None:
         if error is not None:
             self.failed.emit(error)
+        self.pixels_changed.emit(None)
         self.predicting.emit(None)
         self.stroke_finished()
 
@@ -345,6 +349,7 @@ class Workspace:
         if session is None or choice is None or session.ledger is None:
             return
         self._set_verdict(None)
+        self.settling.emit()
         lesson = Lesson(choice, minutes, self.device, self.finetune_arguments)
         self.teacher.start(
             session, lesson, on_step=self._step_done, on_end=self._training_ended

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QFrame,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 __all__ = ["Panel", "button", "gate", "heading", "quantity", "small_label"]
 
@@ -44,6 +51,9 @@ def button(text: str, name: str, tooltip: str) -> QPushButton:
     made.setAccessibleName(text)
     made.setToolTip(tooltip)
     made.setProperty("hint", tooltip)
+    # Buttons share the width of the dock, however long their words are.
+    made.setMinimumWidth(24)
+    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     return made
 
 
@@ -58,6 +68,8 @@ def small_label(name: str = "") -> QLabel:
     label = QLabel()
     label.setObjectName(name)
     label.setWordWrap(True)
+    # A wrapping label asks for little; it shall take the whole width.
+    label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
     return label
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QListWidget, QListWidgetItem, QMenu, QWidget
@@ -50,7 +51,7 @@ class LibraryPanel(Panel):
         self._section("Export", "export_section", self.export)
         self._gate_restore()
 
-    def add_form(self, title: str, name: str, form: OptionsForm) -> None:
+    def add_form(self, title: str, name: str, form: OptionsForm[Any]) -> None:
         """Add a collapsed section of expert options."""
         self._section(title, name, form)
 

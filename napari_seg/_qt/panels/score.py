@@ -76,7 +76,7 @@ class ScorePanel(Panel):
             lambda _: self.scopeChosen.emit(self.scope.currentData())
         )
         row = QHBoxLayout()
-        row.addWidget(QLabel("Model against your mask, in the"))
+        row.addWidget(QLabel("Model against mask in"))
         row.addWidget(self.scope, 1)
         self.rows.addLayout(row)
         self.table = QTableWidget(0, len(_COLUMNS))

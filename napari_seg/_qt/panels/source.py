@@ -84,8 +84,6 @@ class SourcePanel(Panel):
         self.progress.setObjectName("progress_bar")
         self.progress.setRange(0, 1000)
         self.rows.addWidget(self.progress)
-        self.state = small_label("state_label")
-        self.rows.addWidget(self.state)
 
         self.image.activated.connect(lambda _: self._emit(self.imageChosen, self.image))
         self.model.activated.connect(lambda _: self._emit(self.modelChosen, self.model))

@@ -27,8 +27,8 @@ class TeachPanel(Panel):
         self.minutes.setObjectName("finetune_minutes")
         self.minutes.setAccessibleName("Minutes of training")
         self.minutes.setToolTip("How long to train.")
-        self.minutes.setRange(0.05, 600)
-        self.minutes.setDecimals(2)
+        self.minutes.setRange(0.1, 600)
+        self.minutes.setDecimals(1)
         self.minutes.setValue(1)
         self.minutes.setSuffix(" min")
         self.start = button(

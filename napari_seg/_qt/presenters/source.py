@@ -8,7 +8,6 @@ from typing import Any
 from napari.layers import Image
 from qtpy.QtWidgets import QFileDialog
 
-from napari_seg._qt.notify import show_info
 from napari_seg._qt.panels.source import SourcePanel
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg.workspace import Progress, Workspace, obstacles
@@ -35,8 +34,8 @@ class SourcePresenter:
         panel.imageChosen.connect(self.choose_image)
         panel.modelChosen.connect(self._choose_model)
         panel.modelFileWanted.connect(self._ask_for_model)
-        panel.predictViewWanted.connect(lambda: self._predict(everything=False))
-        panel.predictAllWanted.connect(lambda: self._predict(everything=True))
+        panel.predictViewWanted.connect(self.predict_view)
+        panel.predictAllWanted.connect(self.predict_all)
         panel.cancelWanted.connect(workspace.cancel)
         link.imagesChanged.connect(self.follow_layers)
         workspace.changed.connect(self.show)
@@ -67,6 +66,14 @@ class SourcePresenter:
         )
         if path:
             self._workspace.open_model(Path(path))
+
+    def predict_view(self) -> None:
+        """Predict what is on the screen."""
+        self._predict(everything=False)
+
+    def predict_all(self) -> None:
+        """Predict the whole image, what is on the screen first."""
+        self._predict(everything=True)
 
     def _predict(self, *, everything: bool) -> None:
         session = self._workspace.session
@@ -112,7 +119,3 @@ class SourcePresenter:
             left = f"{progress.seconds_left:.0f} s left"
             self._panel.show_progress(progress.share, f"{progress.share:.0%}   {left}")
         self.show_gates()
-
-    def tell(self, text: str) -> None:
-        """Show a message that needs no answer."""
-        show_info(text)
