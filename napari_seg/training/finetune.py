@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -180,15 +180,14 @@ def finetune(
     if minutes is None and steps is None:
         minutes = 1.0
     budget = Budget(steps, None if minutes is None else minutes * 60)
-    torch.manual_seed(seed)
-    tuned = copy.deepcopy(model).to(pick_device(device))
+    chosen = pick_device(device)
+    tuned = copy.deepcopy(model).to(chosen)
     examples = prepare_examples(images, labels, model.spec, ranges)
     old = prepare_examples(*replay, model.spec) if replay else []
     training, held_out = hold_out(examples, options.holdout)
     replayed, earlier = hold_out(old, options.holdout)
     sampler = _sampler(training, replayed, options, seed, tuned)
     before = _confusions(tuned, held_out, earlier)
-    history, stopped = [], False
     progress = train(
         tuned,
         sampler,
@@ -197,13 +196,10 @@ def finetune(
         evaluate=held_out.first(_WATCHED).score if len(held_out) else None,
         seed=seed,
     )
-    for step in progress:
-        history.append(step)
-        if on_step is not None:
-            on_step(step)
-        if should_stop is not None and should_stop():
-            stopped = True
-            progress.close()
+    # Dropout draws from the global state, which is handed back as it was.
+    with torch.random.fork_rng([chosen] if chosen.type == "cuda" else []):
+        torch.manual_seed(seed)
+        history, stopped = _follow(progress, on_step, should_stop)
     after = _confusions(tuned, held_out, earlier)
     verdict, forgotten = (
         compare(old_counts, new_counts)
@@ -227,6 +223,23 @@ def finetune(
         seconds=time.monotonic() - start,
         stopped=stopped,
     )
+
+
+def _follow(
+    progress: Generator[Step, None, None],
+    on_step: Callable[[Step], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> tuple[list[Step], bool]:
+    """Run the training; return its steps, and whether it was stopped."""
+    history = []
+    for step in progress:
+        history.append(step)
+        if on_step is not None:
+            on_step(step)
+        if should_stop is not None and should_stop():
+            progress.close()
+            return history, True
+    return history, False
 
 
 def _sampler(
