@@ -1,0 +1,271 @@
+"""finetune(): from a few labels to a better model, and to an honest verdict."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import napari_seg
+from napari_seg.errors import (
+    ChannelError,
+    ImageError,
+    InputError,
+    LabelsError,
+    NothingToLearnError,
+)
+from napari_seg.models.base import SegmentationModel
+from napari_seg.models.registry import create_model
+from napari_seg.synthetic import synthetic_nuclei
+from napari_seg.training.augmentation import AugmentOptions
+from napari_seg.training.examples import prepare_image
+from napari_seg.training.finetune import FinetuneOptions, finetune
+from napari_seg.training.sampling import CropSampler
+
+UNKNOWN = 255
+OPTIONS = FinetuneOptions(
+    learning_rate=1e-2,
+    batch=4,
+    crop=32,
+    average=0.9,
+    augmentation=AugmentOptions(rotation=0, scale=1, intensity=0, blur=0),
+)
+
+
+@pytest.fixture(scope="module")
+def dark_field_model() -> SegmentationModel:
+    """A network that has learned bright nuclei on a dark ground."""
+    torch.manual_seed(0)
+    model = create_model("unet", width=4, depth=2, name="bright")
+    fields = [synthetic_nuclei((96, 96), 12, seed=seed, radius=8) for seed in range(2)]
+    result = finetune(
+        model,
+        [field.image for field in fields],
+        [field.mask for field in fields],
+        steps=40,
+        holdout=0,
+        options=OPTIONS,
+        device="cpu",
+    )
+    return result.model
+
+
+@pytest.fixture
+def shifted():
+    """The same nuclei on another microscope: dark on a bright ground."""
+    field = synthetic_nuclei((128, 128), 20, seed=7, radius=8)
+    image = field.image.max() - field.image
+    labels = field.mask.copy()
+    labels[:, 100:] = UNKNOWN
+    return [image], [labels]
+
+
+def tune(model, images, labels, **changes):
+    options = {"steps": 3, "options": OPTIONS, "device": "cpu"}
+    return finetune(model, images, labels, **(options | changes))
+
+
+class TestLearning:
+    def test_a_few_labels_from_another_microscope_are_enough(
+        self, dark_field_model, shifted
+    ):
+        result = tune(dark_field_model, *shifted, steps=40)
+        assert result.improved
+        assert result.verdict.sentence == "Better on held-out pixels."
+        assert result.before.mean_dice < 0.6
+        assert result.after.mean_dice > result.before.mean_dice + 0.2
+        # And where nothing was labelled at all.
+        field = synthetic_nuclei((128, 128), 20, seed=8, radius=8)
+        fresh = field.image.max() - field.image
+        dice = [
+            napari_seg.score(
+                napari_seg.predict(model, fresh, device="cpu").labels, field.mask
+            ).mean_dice
+            for model in (dark_field_model, result.model)
+        ]
+        assert dice[1] > dice[0] + 0.2
+
+    def test_the_given_model_stays_as_it_is(self, dark_field_model, shifted):
+        before = copy.deepcopy(dark_field_model.state_dict())
+        spec, mode = dark_field_model.spec, dark_field_model.training
+        result = tune(dark_field_model, *shifted)
+        assert result.model is not dark_field_model
+        assert dark_field_model.spec is spec
+        assert dark_field_model.training is mode
+        for key, value in dark_field_model.state_dict().items():
+            assert torch.equal(value, before[key]), key
+
+    def test_neither_unknown_nor_held_out_labels_reach_training(
+        self, dark_field_model, monkeypatch
+    ):
+        """Each pixel of this image has a value of its own, by which it is known."""
+        image = np.arange(128.0 * 128).reshape(128, 128)
+        labels = np.zeros((128, 128), np.uint8)
+        labels[40:90] = 1
+        labels[:, 70:] = UNKNOWN
+        trained_on: set[float] = set()
+
+        class Watched(CropSampler):
+            def batch(self, size):
+                images, ids = super().batch(size)
+                trained_on.update(images[:, 0][ids != UNKNOWN].tolist())
+                return images, ids
+
+        monkeypatch.setattr("napari_seg.training.finetune.CropSampler", Watched)
+        result = tune(dark_field_model, [image], [labels], steps=30, holdout=0.5)
+        scaled = prepare_image(image, dark_field_model.spec)[0]
+        known = set(scaled[labels != UNKNOWN].tolist())
+        assert trained_on < known
+        free = len(known) - result.after.pixels
+        assert 0.9 * free < len(trained_on) <= free
+        assert result.model.spec.history[-1]["known_pixels"] == free
+
+
+class TestResult:
+    def test_tells_steps_history_and_time(self, dark_field_model, shifted):
+        calls = []
+        result = tune(dark_field_model, *shifted, steps=4, on_step=calls.append)
+        assert result.history == calls
+        assert [step.step for step in calls] == [1, 2, 3, 4]
+        assert result.seconds > 0
+        assert not result.stopped
+        assert not result.model.training
+        assert next(result.model.parameters()).device.type == "cpu"
+
+    def test_is_ready_for_json(self, dark_field_model, shifted):
+        values = tune(dark_field_model, *shifted).to_dict()
+        read = json.loads(json.dumps(values, allow_nan=False))
+        assert {"iou", "dice", "mean_iou", "mean_dice"} <= read["before"].keys()
+        assert read["steps"] == 3
+        assert read["improved"] in (True, False)
+        assert read["earlier"] is None
+
+    def test_spec_remembers_the_run(self, dark_field_model, shifted):
+        result = tune(dark_field_model, *shifted)
+        entry = result.model.spec.history[-1]
+        assert entry["parent"] == "bright"
+        assert entry["steps"] == 3
+        assert entry["dice_after"] == pytest.approx(result.after.mean_dice)
+        assert result.model.spec.history[:-1] == dark_field_model.spec.history
+        json.dumps(result.model.spec.to_dict(), allow_nan=False)
+
+    def test_too_little_to_judge_is_said(self, dark_field_model, shifted):
+        images, labels = shifted
+        labels[0][:] = UNKNOWN
+        labels[0][40:44, 40:44] = 1
+        result = tune(dark_field_model, images, labels)
+        assert not result.improved
+        assert result.verdict.regions == 0
+        json.dumps(result.to_dict(), allow_nan=False)
+
+    def test_stopping_keeps_what_was_learned_so_far(self, dark_field_model, shifted):
+        result = tune(
+            dark_field_model,
+            *shifted,
+            steps=1000,
+            should_stop=iter([False, True]).__next__,
+        )
+        assert result.stopped
+        assert len(result.history) == 2
+        assert not result.model.training
+
+    def test_a_seed_repeats_it(self, dark_field_model, shifted):
+        losses = [
+            [step.loss for step in tune(dark_field_model, *shifted, seed=seed).history]
+            for seed in (1, 1, 2)
+        ]
+        assert losses[0] == losses[1] != losses[2]
+
+    def test_the_callers_random_numbers_stay_theirs(self, dark_field_model, shifted):
+        state = torch.get_rng_state()
+        tune(dark_field_model, *shifted, seed=3)
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_minutes_are_a_budget(self, dark_field_model, shifted):
+        result = tune(dark_field_model, *shifted, steps=None, minutes=0.01)
+        assert result.history[-1].spent == 1
+        assert result.history[-1].seconds >= 0.6
+
+
+class TestReplay:
+    @pytest.fixture
+    def earlier(self):
+        field = synthetic_nuclei((96, 96), 12, seed=3, radius=8)
+        return [field.image], [field.mask]
+
+    def test_forgetting_is_measured(self, dark_field_model, shifted, earlier):
+        result = tune(dark_field_model, *shifted, replay=earlier)
+        assert result.earlier is not None
+        assert result.earlier.regions > 0
+        assert result.earlier.before.mean_dice > 0.8
+        assert result.to_dict()["earlier"]["regions"] == result.earlier.regions
+
+    def test_replay_holds_what_was_learned_before(
+        self, dark_field_model, shifted, earlier
+    ):
+        kept = tune(
+            dark_field_model,
+            *shifted,
+            steps=40,
+            replay=earlier,
+            options=replace(OPTIONS, replay_share=0.6),
+        )
+        lost = tune(
+            dark_field_model,
+            *shifted,
+            steps=40,
+            replay=earlier,
+            options=replace(OPTIONS, replay_share=0.0),
+        )
+        assert kept.earlier.after.mean_dice > lost.earlier.after.mean_dice + 0.1
+
+    def test_earlier_images_without_labels_are_left_aside(
+        self, dark_field_model, shifted, earlier
+    ):
+        images, labels = earlier
+        nothing = [np.full_like(ids, UNKNOWN) for ids in labels]
+        result = tune(dark_field_model, *shifted, replay=(images, nothing))
+        assert result.earlier is None
+
+
+class TestRefused:
+    def test_a_class_that_the_model_lacks(self, dark_field_model, shifted):
+        images, labels = shifted
+        labels[0][5, 5] = 2
+        with pytest.raises(LabelsError, match=r"class 2.*adapt_model"):
+            tune(dark_field_model, images, labels)
+
+    def test_other_channels(self, dark_field_model):
+        with pytest.raises(ChannelError):
+            tune(
+                dark_field_model,
+                [np.zeros((64, 64, 3))],
+                [np.zeros((64, 64), np.uint8)],
+            )
+
+    def test_nothing_labelled(self, dark_field_model, shifted):
+        images, labels = shifted
+        labels[0][:] = UNKNOWN
+        with pytest.raises(NothingToLearnError, match="accept a region"):
+            tune(dark_field_model, images, labels)
+
+    def test_no_image_at_all(self, dark_field_model):
+        with pytest.raises(NothingToLearnError):
+            tune(dark_field_model, [], [])
+
+    def test_an_image_below_32_pixels(self, dark_field_model):
+        with pytest.raises(ImageError):
+            tune(dark_field_model, [np.zeros((20, 64))], [np.zeros((20, 64), np.uint8)])
+
+    @pytest.mark.parametrize("budget", [{"steps": 0}, {"steps": None, "minutes": 0.0}])
+    def test_no_budget(self, dark_field_model, shifted, budget):
+        with pytest.raises(InputError, match="above zero"):
+            tune(dark_field_model, *shifted, **budget)
+
+    def test_a_share_out_of_range(self, dark_field_model, shifted):
+        with pytest.raises(InputError, match="holdout is 1"):
+            tune(dark_field_model, *shifted, holdout=1.0)

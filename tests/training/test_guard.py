@@ -1,0 +1,251 @@
+"""The guard: what is held out, that it stays held out, and what it concludes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from napari_seg.models.registry import create_model
+from napari_seg.training.guard import compare, hold_out, known_pixels
+from napari_seg.training.sampling import Example
+
+UNKNOWN = 255
+
+
+def labelled(
+    seed: int, shape: tuple[int, int] = (96, 130), classes: int = 2
+) -> Example:
+    rng = np.random.default_rng(seed)
+    return Example(
+        rng.random((1, *shape), np.float32),
+        rng.integers(0, classes, shape).astype(np.uint8),
+    )
+
+
+def held_masks(
+    examples: list[Example], training: list[Example]
+) -> list[NDArray[np.bool_]]:
+    """Return what was taken from training, for each example."""
+    return [
+        (before.labels != UNKNOWN) & (after.labels == UNKNOWN)
+        for before, after in zip(examples, training, strict=True)
+    ]
+
+
+masks = arrays(
+    np.uint8,
+    st.tuples(st.integers(32, 100), st.integers(32, 100)),
+    elements=st.sampled_from([0, 1, 2, UNKNOWN]),
+    fill=st.just(UNKNOWN),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(masks, min_size=1, max_size=3), st.floats(0, 0.9), st.integers(0, 99))
+def test_training_and_guard_never_share_a_label(labels, share, seed):
+    rng = np.random.default_rng(seed)
+    examples = [Example(rng.random((1, *ids.shape), np.float32), ids) for ids in labels]
+    training, held_out = hold_out(examples, share)
+    for before, after in zip(examples, training, strict=True):
+        kept = after.labels != UNKNOWN
+        np.testing.assert_array_equal(after.labels[kept], before.labels[kept])
+        assert before.image is after.image
+    for region in held_out.regions:
+        assert (training[region.example].labels[region.box] == UNKNOWN).all()
+        assert (examples[region.example].labels[region.box] != UNKNOWN).any()
+    boxes = [(r.example, r.box[0].start, r.box[1].start) for r in held_out.regions]
+    assert len(set(boxes)) == len(boxes)
+    # Every class that is labelled can be learned.
+    for class_id in range(3):
+        if any((example.labels == class_id).any() for example in examples):
+            assert any((example.labels == class_id).any() for example in training)
+
+
+def test_the_share_is_about_what_was_asked_for():
+    examples = [labelled(seed, (320, 320)) for seed in range(3)]
+    training, held_out = hold_out(examples, 0.2)
+    share = 1 - known_pixels(training) / known_pixels(examples)
+    assert share == pytest.approx(0.2, abs=0.07)
+    assert 30 < len(held_out) < 90
+
+
+def test_without_a_share_training_sees_everything():
+    examples = [labelled(0)]
+    training, held_out = hold_out(examples, 0)
+    assert len(held_out) == 0
+    assert known_pixels(training) == known_pixels(examples)
+
+
+class TestStays:
+    """No version is ever judged on what an earlier one was trained on."""
+
+    def test_when_images_are_added(self):
+        first = [labelled(seed) for seed in range(3)]
+        more = [labelled(9, (40, 40)), *first, labelled(10, (200, 64))]
+        before = held_masks(first, hold_out(first, 0.3)[0])
+        after = held_masks(more, hold_out(more, 0.3)[0])[1:4]
+        assert any(mask.any() for mask in before)
+        for old, new in zip(before, after, strict=True):
+            np.testing.assert_array_equal(old, new)
+
+    @settings(max_examples=30, deadline=None)
+    @given(seed=st.integers(0, 10_000))
+    def test_when_labels_grow(self, seed):
+        full = [labelled(seed + index) for index in range(2)]
+        rng = np.random.default_rng(seed)
+        known = [rng.random(example.labels.shape) < 0.01 for example in full]
+        partly = [
+            replace(example, labels=np.where(mask, example.labels, UNKNOWN))
+            for example, mask in zip(full, known, strict=True)
+        ]
+        trained = [e.labels != UNKNOWN for e in hold_out(partly, 0.2)[0]]
+        held_later = held_masks(full, hold_out(full, 0.2)[0])
+        for trained_on, held in zip(trained, held_later, strict=True):
+            assert not (trained_on & held).any()
+
+    def test_when_a_region_has_too_few_pixels_yet(self):
+        """A dab falls to the guard unscored: later it would be held out anyway."""
+        full = [labelled(0)]
+        (region, *_) = hold_out(full, 0.3)[1].regions
+        few, corner = full[0].labels.copy(), tuple(part.start for part in region.box)
+        few[region.box] = UNKNOWN
+        few[corner] = full[0].labels[corner]
+        training, held_out = hold_out([replace(full[0], labels=few)], 0.3)
+        assert training[0].labels[corner] == UNKNOWN
+        assert region.box not in [other.box for other in held_out.regions]
+
+    def test_when_it_is_asked_again(self):
+        examples = [labelled(3)]
+        boxes = [[r.box for r in hold_out(examples, 0.3)[1].regions] for _ in range(2)]
+        assert boxes[0] == boxes[1]
+
+
+class TestLittle:
+    def test_one_region_goes_to_training(self):
+        example = labelled(0)
+        example.labels[:] = UNKNOWN
+        example.labels[40:50, 40:50] = 1
+        for share in (0.2, 0.9):
+            training, held_out = hold_out([example], share)
+            assert known_pixels(training) == 100
+            assert len(held_out) == 0
+
+    def test_two_regions_are_divided(self):
+        for seed in range(8):
+            training, held_out = hold_out([labelled(seed, (32, 64))], 0.2)
+            assert len(held_out) == 1
+            assert known_pixels(training) == 32 * 32
+
+    def test_not_everything_is_held_out(self):
+        for seed in range(5):
+            training, _ = hold_out([labelled(seed, (64, 64))], 0.9)
+            assert known_pixels(training) > 0
+
+    def test_a_class_with_one_correction_is_trained_on(self):
+        """Whichever region it lies in."""
+        for top in range(0, 96, 32):
+            for left in range(0, 128, 32):
+                example = labelled(0)
+                example.labels[top + 3 : top + 9, left + 3 : left + 9] = 2
+                training, held_out = hold_out([example], 0.5)
+                assert (training[0].labels == 2).sum() == 36
+                assert len(held_out) > 0
+
+    def test_an_image_without_structure_is_divided_somehow(self):
+        """Regions of the same pixels have the same hash."""
+        flat = Example(np.zeros((1, 96, 96), np.float32), np.zeros((96, 96), np.uint8))
+        training, held_out = hold_out([flat], 0.2)
+        assert 0 < len(held_out) < 9
+        assert known_pixels(training) > 0
+
+
+class TestConfusions:
+    def test_context_makes_a_region_equal_the_whole_image(self):
+        torch.manual_seed(0)
+        model = create_model("unet", width=4, depth=2).eval()
+        model.halo = 64
+        example = labelled(0, (200, 230))
+        _, held_out = hold_out([example], 0.3)
+        with torch.no_grad():
+            whole = model(torch.from_numpy(example.image)[None])[0].argmax(0).numpy()
+        counts = held_out.confusions(model)
+        assert counts.shape == (len(held_out), 2, 2)
+        for region, matrix in zip(held_out.regions, counts, strict=True):
+            truth, found = example.labels[region.box], whole[region.box]
+            expected = [
+                [(found[truth == t] == p).sum() for p in (0, 1)] for t in (0, 1)
+            ]
+            np.testing.assert_array_equal(matrix, expected)
+
+    @pytest.mark.parametrize("shape", [(32, 32), (33, 65), (97, 34)])
+    @pytest.mark.parametrize("depth", [1, 4])
+    def test_regions_at_the_border_see_an_image_large_enough(self, shape, depth):
+        model = create_model("unet", width=2, depth=depth).eval()
+        examples = [labelled(seed, shape) for seed in range(4)]
+        _, held_out = hold_out(examples, 0.5)
+        counts = held_out.confusions(model)
+        pixels = [region.known for region in held_out.regions]
+        np.testing.assert_array_equal(counts.sum(axis=(1, 2)), pixels)
+
+    def test_the_first_regions_are_always_the_same(self):
+        _, held_out = hold_out([labelled(1, (160, 160))], 0.5)
+        few = held_out.first(3)
+        assert few.regions == held_out.regions[:3]
+        assert len(held_out.first(1000)) == len(held_out)
+
+
+def matrices(hits: list[int], pixels: int = 100) -> NDArray[np.int64]:
+    """Return a confusion matrix per region, with so many right pixels in each class."""
+    return np.array([[[n, pixels - n], [pixels - n, n]] for n in hits], np.int64)
+
+
+class TestVerdict:
+    def test_better(self):
+        verdict = compare(matrices([60, 62, 58, 61]), matrices([90, 88, 93, 91]))
+        assert verdict.improved
+        assert verdict.sentence == "Better on held-out pixels."
+        assert verdict.gain == pytest.approx(0.3025)
+        assert verdict.interval[0] < verdict.gain < verdict.interval[1]
+        assert (verdict.regions, verdict.pixels) == (4, 800)
+
+    def test_worse(self):
+        verdict = compare(matrices([90, 92, 91]), matrices([60, 65, 61]))
+        assert not verdict.improved
+        assert verdict.sentence == "Worse on held-out pixels."
+
+    @pytest.mark.parametrize(
+        "after", [[90, 90, 90, 90], [95, 85, 91, 90], [99, 90, 88, 89]]
+    )
+    def test_no_clear_gain(self, after):
+        verdict = compare(matrices([90, 90, 90, 90]), matrices(after))
+        assert not verdict.improved
+        assert verdict.sentence == "No clear gain on held-out pixels."
+
+    def test_too_little(self):
+        none = np.zeros((0, 2, 2), np.int64)
+        verdict = compare(none, none)
+        assert not verdict.improved
+        assert verdict.sentence.startswith("Too little is labelled")
+        assert np.isnan(verdict.gain)
+        values = verdict.to_dict()
+        assert values["interval"] is None
+        assert values["before"]["mean_dice"] is None
+
+    def test_is_ready_for_json_and_repeats_itself(self):
+        texts = [
+            json.dumps(
+                compare(matrices([60, 70]), matrices([80, 75])).to_dict(),
+                allow_nan=False,
+            )
+            for _ in range(2)
+        ]
+        assert texts[0] == texts[1]
+        assert json.loads(texts[0])["improved"] is True

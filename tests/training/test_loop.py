@@ -1,0 +1,260 @@
+"""The training loop learns, can be stopped anywhere, and leaves a sound model."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+
+from napari_seg.errors import InputError, TrainingError
+from napari_seg.models.registry import create_model
+from napari_seg.training import loop
+from napari_seg.training.augmentation import AugmentOptions
+from napari_seg.training.loop import Budget, Step, TrainOptions, train
+from napari_seg.training.losses import LOSSES
+from napari_seg.training.sampling import CropSampler
+
+QUIET = AugmentOptions(rotation=0, scale=1, intensity=0, blur=0)
+OPTIONS = TrainOptions(
+    learning_rate=1e-2, batch=4, crop=32, average=0.9, augmentation=QUIET
+)
+
+
+def changed(options: TrainOptions = OPTIONS, **changes: object) -> TrainOptions:
+    values = {name: getattr(options, name) for name in options.__dataclass_fields__}
+    return TrainOptions(**(values | changes))
+
+
+@pytest.fixture
+def sampler(toy_examples):
+    return CropSampler(toy_examples, 32, seed=0)
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return copy.deepcopy(model.state_dict())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_is_learned_from(tiny_unet, toy_examples, sampler, loss):
+    model = tiny_unet()
+    steps = list(train(model, sampler, changed(loss=loss), Budget(steps=50)))
+    first = sum(step.loss for step in steps[:5])
+    last = sum(step.loss for step in steps[-5:])
+    assert last < 0.6 * first
+    if loss == "ce_dice":
+        # The others need more steps until the squares, a sixth of the pixels, win.
+        with torch.no_grad():
+            logits = model(torch.from_numpy(toy_examples[0].image)[None])
+        found, truth = logits[0].argmax(dim=0).numpy(), toy_examples[0].labels
+        assert (found == truth).mean() > 0.95
+
+
+def test_auxiliary_head_is_trained_too(toy_examples):
+    model = create_model("fcn", encoder="resnet18", auxiliary_head=True)
+    before = weights(model)
+    sampler = CropSampler(toy_examples, 32)
+    list(train(model, sampler, changed(batch=2), Budget(steps=1)))
+    after = model.state_dict()
+    for head in ("classifier.4.weight", "aux_classifier.4.weight"):
+        assert not torch.equal(before[head], after[head])
+
+
+class TestSteps:
+    def test_they_count_up_to_the_budget(self, tiny_unet, sampler):
+        steps = list(train(tiny_unet(), sampler, OPTIONS, Budget(steps=5)))
+        assert [step.step for step in steps] == [1, 2, 3, 4, 5]
+        assert [step.spent for step in steps] == [0.2, 0.4, 0.6, 0.8, 1.0]
+        assert all(step.holdout is None for step in steps)
+        assert steps[-1].seconds_left == 0
+
+    def test_seconds_end_it_with_a_last_evaluation(
+        self, tiny_unet, sampler, monkeypatch
+    ):
+        """Each look at this clock takes a second."""
+        ticks = iter(range(10_000))
+        monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(ticks)))
+        steps = list(
+            train(
+                tiny_unet(),
+                sampler,
+                OPTIONS,
+                Budget(seconds=6.5),
+                evaluate=lambda _: 0.5,
+                evaluations=2,
+            )
+        )
+        assert [step.seconds for step in steps] == [1, 2, 3, 4, 5, 6, 7]
+        assert steps[-1].spent == 1
+        assert steps[-1].holdout == 0.5
+
+    def test_whichever_budget_is_spent_first_counts(self):
+        both = Budget(steps=10, seconds=100)
+        assert both.spent(5, 10) == 0.5
+        assert both.spent(5, 90) == 0.9
+        assert both.spent(20, 0) == 1
+
+    @pytest.mark.parametrize(
+        "limits", [{}, {"steps": 0}, {"seconds": 0}, {"seconds": math.nan}]
+    )
+    def test_a_budget_must_be_above_zero(self, limits):
+        with pytest.raises(InputError, match="above zero"):
+            Budget(**limits)
+
+    def test_time_left_follows_from_the_share(self):
+        assert Step(3, 0.5, spent=0.25, seconds=10).seconds_left == 30
+
+    def test_evaluations_are_spread_over_the_budget(self, tiny_unet, sampler):
+        steps = train(
+            tiny_unet(),
+            sampler,
+            OPTIONS,
+            Budget(steps=12),
+            evaluate=lambda _: 0.5,
+            evaluations=4,
+        )
+        seen = [step.step for step in steps if step.holdout is not None]
+        assert 4 <= len(seen) <= 5
+        assert seen[-1] == 12
+
+    def test_the_same_seed_gives_the_same_losses(self, tiny_unet, toy_examples):
+        losses = []
+        for seed in (5, 5, 6):
+            sampler = CropSampler(toy_examples, 32, seed=seed)
+            steps = train(tiny_unet(), sampler, OPTIONS, Budget(steps=4), seed=seed)
+            losses.append([step.loss for step in steps])
+        assert losses[0] == losses[1] != losses[2]
+
+
+class TestResult:
+    def test_best_evaluation_wins(self, tiny_unet, sampler):
+        model, scores, seen = tiny_unet(), iter([0.3, 0.9, 0.5, 0.4]), []
+
+        def evaluate(candidate):
+            assert not candidate.training
+            seen.append(weights(candidate))
+            return next(scores)
+
+        list(
+            train(
+                model,
+                sampler,
+                OPTIONS,
+                Budget(steps=4),
+                evaluate=evaluate,
+                evaluations=100,
+            )
+        )
+        assert len(seen) == 4
+        assert not model.training
+        for key, value in model.state_dict().items():
+            assert torch.equal(value, seen[1][key]), key
+
+    @pytest.mark.parametrize("evaluated", [True, False])
+    def test_closing_midway_leaves_the_best_so_far(self, tiny_unet, sampler, evaluated):
+        model, start = tiny_unet(), weights(tiny_unet())
+        scores, seen = iter([0.9, 0.1, 0.1]), []
+
+        def evaluate(candidate):
+            seen.append(weights(candidate))
+            return next(scores)
+
+        progress = train(
+            model,
+            sampler,
+            OPTIONS,
+            Budget(steps=100),
+            evaluate=evaluate if evaluated else None,
+            evaluations=1000,
+        )
+        for _ in range(3):
+            next(progress)
+        raw = weights(model)
+        progress.close()
+        assert not model.training
+        result = model.state_dict()
+        if evaluated:
+            assert all(torch.equal(result[key], seen[0][key]) for key in result)
+            return
+        # Between the start and where the last step went: an average.
+        name = "head.weight"
+        assert not torch.equal(result[name], start[name])
+        assert not torch.equal(result[name], raw[name])
+        ahead = (raw[name] - start[name]).flatten()
+        moved = (result[name] - start[name]).flatten()
+        assert 0 < float(moved @ ahead) < float(ahead @ ahead)
+
+    def test_an_error_outside_leaves_a_sound_model_too(self, tiny_unet, sampler):
+        model = tiny_unet()
+        progress = train(model, sampler, OPTIONS, Budget(steps=9))
+        next(progress)
+        with pytest.raises(KeyboardInterrupt):
+            progress.throw(KeyboardInterrupt)
+        assert not model.training
+        assert all(value.isfinite().all() for value in model.state_dict().values())
+
+    @pytest.mark.parametrize("broken", ["loss", "gradient"])
+    def test_divergence_is_told_and_reaches_no_weight(
+        self, tiny_unet, sampler, monkeypatch, broken
+    ):
+        calls = iter(range(100))
+
+        def diverging(logits, labels):
+            value = logits.square().mean()
+            if next(calls) < 2:
+                return value
+            # The root is finite at zero, its slope is not.
+            return value * math.nan if broken == "loss" else (value * 0).sqrt()
+
+        monkeypatch.setitem(loop.LOSSES, "ce_dice", diverging)
+        model = tiny_unet()
+        with pytest.raises(TrainingError, match=r"step 3.*lower learning rate"):
+            list(train(model, sampler, OPTIONS, Budget(steps=9)))
+        assert not model.training
+        assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+class TestWhatStays:
+    def test_frozen_statistics(self, tiny_unet, sampler):
+        model = tiny_unet()
+        before = weights(model)
+        list(train(model, sampler, changed(freeze_norm=True), Budget(steps=3)))
+        moved = {
+            key
+            for key, value in model.state_dict().items()
+            if not torch.equal(value, before[key])
+        }
+        assert "head.weight" in moved
+        assert not {key for key in moved if "running" in key or "batches" in key}
+
+    @pytest.mark.parametrize("encoder", [None, "resnet18"])
+    def test_encoder_of_rate_zero(self, tiny_unet, sampler, encoder):
+        """Weights and statistics: half frozen would be neither old nor new."""
+        model = create_model("unet", encoder=encoder, width=4, depth=2)
+        before = weights(model)
+        options = changed(encoder_rate=0, weight_decay=0.1, batch=2)
+        list(train(model, sampler, options, Budget(steps=2)))
+        after = model.state_dict()
+        frozen = [key for key in before if key.startswith("encoder.")]
+        assert all(torch.equal(after[key], before[key]) for key in frozen)
+        assert not torch.equal(after["head.weight"], before["head.weight"])
+
+    def test_small_encoder_rate_moves_the_encoder_less(self, tiny_unet, sampler):
+        moves = []
+        for rate in (1.0, 0.1):
+            model = tiny_unet()
+            before = weights(model)
+            list(train(model, sampler, changed(encoder_rate=rate), Budget(steps=2)))
+            key = "encoder.0.0.weight"
+            moves.append(float((model.state_dict()[key] - before[key]).abs().mean()))
+        assert moves[1] < 0.3 * moves[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"loss": "hinge"}, {"learning_rate": 1.0}, {"crop": 16}, {"average": 1.0}],
+)
+def test_options_out_of_range_are_refused(changes):
+    with pytest.raises(InputError, match=f"{next(iter(changes))} is"):
+        TrainOptions(**changes)
