@@ -94,7 +94,7 @@ def _nested_options(kind: type[Options]) -> dict[str, Options]:
     return {name: part for name, part in made.items() if isinstance(part, Options)}
 
 
-def _create(name: str, described: Option, default: Any) -> Widget:
+def _create(name: str, described: Option, default: Any) -> Any:
     options: dict[str, Any] = {"tooltip": described.tooltip}
     label = described.label + (f" ({described.unit})" if described.unit else "")
     if described.choices is not None:
@@ -107,7 +107,7 @@ def _create(name: str, described: Option, default: Any) -> Widget:
 
 def _number(
     name: str, label: str, described: Option, default: Any, options: dict[str, Any]
-) -> Widget:
+) -> Any:
     """Return a spin box; where None is allowed, its lowest value reads "automatic"."""
     automatic = default is None
     whole = automatic or isinstance(default, int)

@@ -48,7 +48,7 @@ class UncertaintyMap:
             Probability of the predicted class.
         """
         index = tuple(part.start for part in region[:-2])
-        wrong = 1 - confidence.reshape(confidence.shape[-2:])
+        wrong: NDArray[np.float32] = 1 - confidence
         *_, top, left = (part.start for part in region)
         rows = (top + np.arange(wrong.shape[0])) // _BLOCK
         columns = (left + np.arange(wrong.shape[1])) // _BLOCK
