@@ -4,9 +4,12 @@ Labelled images are cut into square regions.  Some are held out: their labels ar
 unknown to training and known to the guard only.  Which ones depends on a hash of
 their pixels, not on what else is labelled, so a region that was held out once stays
 held out in every later run, and no score rests on a region that an earlier version
-was trained on.  There is one exception: a class that is labelled in held-out regions
-alone would never be learned, so one of these is given to training until the class is
-labelled elsewhere too.
+was trained on.
+
+Rare classes make two exceptions, which end when the class is labelled in more places.
+A class that is labelled in held-out regions alone would never be learned: one of them
+is given to training.  A class that is labelled in none of them would never be judged:
+one more is held out, if training can spare it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -86,8 +90,8 @@ def hold_out(
     regions = sorted(_regions(examples), key=lambda region: region.chance)
     chosen = [region for region in regions if region.chance < share]
     _release_lonely_classes(chosen, regions)
-    if share > 0 and not any(region.known >= _MIN_PIXELS for region in chosen):
-        chosen += _one_more(chosen, regions)
+    if share > 0:
+        _cover_classes(chosen, regions)
     labels = [example.labels.copy() for example in examples]
     for region in chosen:
         labels[region.example][region.box] = UNKNOWN
@@ -95,6 +99,7 @@ def hold_out(
         replace(example, labels=rest)
         for example, rest in zip(examples, labels, strict=True)
     ]
+    chosen.sort(key=lambda region: region.chance)
     scored = [region for region in chosen if region.known >= _MIN_PIXELS]
     return training, Holdout(examples, scored[:_MOST_REGIONS])
 
@@ -109,12 +114,13 @@ def _release_lonely_classes(chosen: list[Region], regions: Sequence[Region]) -> 
             chosen.remove(max(chosen, key=lambda region: region.counts[class_id]))
 
 
-def _one_more(chosen: list[Region], regions: Sequence[Region]) -> list[Region]:
-    """Return the next region that can be spared, or none."""
-    for region in regions:
-        if region.known >= _MIN_PIXELS and not _hidden([*chosen, region], regions):
-            return [region]
-    return []
+def _cover_classes(chosen: list[Region], regions: Sequence[Region]) -> None:
+    """Add regions to `chosen` until the guard sees every class that can be spared."""
+    for class_id in np.flatnonzero(_pixels(regions)[:UNKNOWN]):
+        showing = [r for r in regions if r.counts[class_id] >= _MIN_PIXELS]
+        if not any(region in chosen for region in showing):
+            spare = (r for r in showing if not _hidden([*chosen, r], regions))
+            chosen += islice(spare, 1)
 
 
 def _hidden(chosen: Sequence[Region], regions: Sequence[Region]) -> list[int]:

@@ -159,6 +159,16 @@ class TestLittle:
                 assert (training[0].labels == 2).sum() == 36
                 assert len(held_out) > 0
 
+    def test_a_rare_class_is_judged_where_it_can_be_spared(self):
+        """Two regions show it: one to learn from, one to be judged on."""
+        for seed in range(10):
+            example = labelled(seed, classes=1)
+            example.labels[2:12, 2:12] = 1
+            example.labels[70:80, 70:80] = 1
+            training, held_out = hold_out([example], 0.1)
+            assert (training[0].labels == 1).sum() == 100
+            assert sum(region.counts[1] for region in held_out.regions) == 100
+
     def test_an_image_without_structure_is_divided_somehow(self):
         """Regions of the same pixels have the same hash."""
         flat = Example(np.zeros((1, 96, 96), np.float32), np.zeros((96, 96), np.uint8))
