@@ -12,17 +12,10 @@ from typing import Any
 
 from napari_seg.errors import InputError
 
-__all__ = ["has_display", "run_demo", "run_on_virtual_display"]
+__all__ = ["run_demo", "run_on_virtual_display"]
 
 _SAMPLE = "ihc"
 _MINUTES = 1.0
-
-
-def has_display() -> bool:
-    """Return whether a window can be opened here."""
-    if sys.platform in ("win32", "darwin"):
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def run_on_virtual_display(arguments: list[str]) -> int:

@@ -19,6 +19,7 @@ from napari_seg._qt.panels.teach import TeachPanel
 from napari_seg._qt.presenters.correct import CorrectPresenter, ScorePresenter
 from napari_seg._qt.presenters.source import SourcePresenter
 from napari_seg._qt.presenters.teach import LibraryPresenter, TeachPresenter
+from napari_seg._qt.review_outline import ReviewOutline
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg._qt.worker import QtRunner
 from napari_seg.workspace import Workspace
@@ -96,6 +97,7 @@ class SegmentationDock(QWidget):
             LibraryPresenter(library, self.workspace),
         )
         self.workspace.mask_started.connect(self._mask_started)
+        self._outline = ReviewOutline(self.workspace, self.link, self.mask_view)
         self.workspace.failed.connect(self._failed.emit)
         self._failed.connect(show_failure)
         self.workspace.told.connect(show_info)
@@ -138,4 +140,5 @@ class SegmentationDock(QWidget):
         self.mask_view.forget()
         self.workspace.close()
         self._runner.shut_down()
+        self._outline.disconnect()
         self.link.disconnect_all()

@@ -102,7 +102,7 @@ class ViewerLink(QObject):
             layer.events.name.disconnect(self._layers_changed)
 
 
-def mask_transform(image: Image, ndim: int) -> dict[str, Any]:
+def mask_transform(image: Image | Labels, ndim: int) -> dict[str, Any]:
     """Return scale, translation, rotation, shear, affine and units for the mask.
 
     The mask has the last `ndim` axes of the layer; a channel axis before them has no

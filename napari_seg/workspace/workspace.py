@@ -54,6 +54,8 @@ class Workspace:
     scores_changed = Signal()
     #: The mask is about to be read as a whole: report edits that still wait.
     settling = Signal()
+    #: Another part of the mask counts as reviewed.
+    reviewed = Signal()
     #: Progress of a prediction, None at its end.
     predicting = Signal(object)
     #: A training step, None at the end.
@@ -237,13 +239,17 @@ class Workspace:
         if self.begin() and self.session is not None:
             self.settling.emit()
             self._record(self.session.mask.accept(view.region))
-            self.stroke_finished()
+            self._reviewed()
 
     def unaccept(self, view: View) -> None:
         """Take acceptance of what is visible back."""
         if self.session is not None and self.session.ledger is not None:
             self._record(self.session.ledger.unaccept(view.region))
-            self.stroke_finished()
+            self._reviewed()
+
+    def _reviewed(self) -> None:
+        self.reviewed.emit()
+        self.stroke_finished()
 
     def next_uncertain(self) -> Box | None:
         """Return where to look next, or None where everything was looked at."""
