@@ -18,7 +18,7 @@ __all__ = ["Cancelled", "Cost", "TileRunner"]
 
 #: Multiply-accumulates a second that a common device reaches in such networks. A
 #: constant instead of a timing: the same image is cut the same way each time.
-_RATES = {"cpu": 2.5e10, "mps": 5e11, "cuda": 5e12}
+_RATES = {"cpu": 3.5e10, "mps": 5e11, "cuda": 5e12}
 _SECONDS = 0.4
 _CPU_BYTES = 800e6
 
