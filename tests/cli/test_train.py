@@ -69,7 +69,7 @@ def test_masks_of_0_and_255(train, pairs):
     ("arguments", "message"),
     [
         (("--encoder", "vgg16"), "choose one of"),
-        (("--width", "0"), "at least 1"),
+        (("--width", "0"), "width is 0"),
         (("--minutes", "-3"), "must be above 0"),
     ],
 )
