@@ -5,9 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 
 import napari
-from qtpy.QtCore import QSize, Qt, QTimer, Signal
-from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
+from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
+from napari_seg._qt.ending import Ending
 from napari_seg._qt.expert import ExpertOptions
 from napari_seg._qt.mask_view import MaskView
 from napari_seg._qt.notify import show_failure, show_info
@@ -59,6 +60,13 @@ class SegmentationDock(QWidget):
         self.mask_view = MaskView(self.workspace, self.link)
         self._build()
         self._connect()
+        ending = self._ending = Ending(
+            self.mask_view, self.workspace, self._runner, self._outline, self.link
+        )
+        # A window that is closed destroys the dock without asking it; by then its
+        # attributes are gone, so the function itself holds what it needs.
+        self.destroyed.connect(lambda: ending.run())
+        QApplication.instance().aboutToQuit.connect(ending.run)
         self._load_torch()
         self.source.follow_layers()
 
@@ -97,6 +105,7 @@ class SegmentationDock(QWidget):
             LibraryPresenter(library, self.workspace),
         )
         self.workspace.mask_started.connect(self._mask_started)
+        self.workspace.changed.connect(self._come_back)
         self._outline = ReviewOutline(self.workspace, self.link, self.mask_view)
         self.workspace.failed.connect(self._failed.emit)
         self._failed.connect(show_failure)
@@ -112,6 +121,13 @@ class SegmentationDock(QWidget):
     def _mask_started(self) -> None:
         if self.source.layer is not None:
             self.mask_view.start(self.source.layer)
+
+    def _come_back(self) -> None:
+        """Go on with the mask of an image that was left for another one."""
+        session = self.workspace.session
+        if session is not None and session.ledger is None:
+            if self.mask_view.has_left(self.source.layer):
+                self.workspace.begin()
 
     def _load_torch(self) -> None:
         """Import torch beside the main thread, then say what computes."""
@@ -135,10 +151,13 @@ class SegmentationDock(QWidget):
         """Return a width that leaves room for the image on a small screen."""
         return QSize(_WIDTH, super().sizeHint().height())
 
+    def changeEvent(self, event: QEvent) -> None:
+        """Shut down when napari takes the dock out of its frame to close it."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.shut_down()
+            self.deleteLater()
+
     def shut_down(self) -> None:
         """Save, end every thread and process, and forget the viewer."""
-        self.mask_view.forget()
-        self.workspace.close()
-        self._runner.shut_down()
-        self._outline.disconnect()
-        self.link.disconnect_all()
+        self._ending.run()

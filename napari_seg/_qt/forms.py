@@ -128,7 +128,11 @@ def _number(
     if automatic:
         widget.native.setSpecialValueText(_AUTOMATIC)
     elif not whole:
-        widget.native.setDecimals(_decimals(step))
+        # Every number that the option names must survive being shown.
+        widget.native.setDecimals(
+            max(_decimals(n) for n in (step, low, options["max"], default))
+        )
+        widget.native.setRange(low, options["max"])
         widget.value = default
     return widget
 
@@ -137,8 +141,8 @@ def _as_int(value: Any) -> Any:
     return int(value) if isinstance(value, float) else value
 
 
-def _decimals(step: float) -> int:
-    return max(len(f"{step:.8f}".rstrip("0").partition(".")[2]), 1)
+def _decimals(number: float) -> int:
+    return max(len(f"{number:.8f}".rstrip("0").partition(".")[2]), 1)
 
 
 def _read(widget: Any) -> Any:

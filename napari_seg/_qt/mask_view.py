@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
@@ -30,6 +31,9 @@ class MaskView(QObject):
         super().__init__()
         self._workspace, self._link = workspace, link
         self._mask: MaskLayer | None = None
+        self._image: Image | None = None
+        self._left: WeakKeyDictionary[Image, Labels] = WeakKeyDictionary()
+        workspace.mask_left.connect(self._leave)
         workspace.pixels_changed.connect(self._pixels_changed)
         workspace.changed.connect(self.show_classes)
         workspace.settling.connect(self.flush)
@@ -55,6 +59,7 @@ class MaskView(QObject):
         if session is None or session.ledger is None:
             return
         self.forget()
+        self._link.remove(self._left.pop(image, None))
         layer = self._link.add_mask(image, session.ledger.labels, f"{image.name} mask")
         mask = MaskLayer(
             layer,
@@ -65,7 +70,7 @@ class MaskView(QObject):
         mask.stroke_finished.connect(self._workspace.stroke_finished)
         mask.class_selected.connect(self.classChosen.emit)
         mask.removed.connect(self._removed)
-        self._mask = mask
+        self._mask, self._image = mask, image
         self.show_classes()
 
     def forget(self) -> None:
@@ -74,6 +79,19 @@ class MaskView(QObject):
         mask, self._mask = self._mask, None
         if mask is not None:
             mask.close()
+
+    def has_left(self, image: Image | None) -> bool:
+        """Whether the image has a mask that was left for another image's."""
+        layer = None if image is None else self._left.get(image)
+        return layer is not None and layer in self._link.viewer.layers
+
+    def _leave(self) -> None:
+        """Lock the layer: what is painted on it now would be saved nowhere."""
+        layer, image = self.layer, self._image
+        self.forget()
+        if layer is not None and image is not None:
+            layer.editable = False
+            self._left[image] = layer
 
     def flush(self) -> None:
         """Take in every edit that has not been counted yet."""

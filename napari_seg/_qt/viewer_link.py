@@ -6,7 +6,7 @@ from typing import Any
 
 import napari
 import numpy as np
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
@@ -75,6 +75,11 @@ class ViewerLink(QObject):
         layer.selected_label = 1
         layer.mode = "paint"
         return layer
+
+    def remove(self, layer: Layer | None) -> None:
+        """Take a layer out of the viewer, if it is there."""
+        if layer is not None and layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
 
     def view(self, layer: Image | Labels, reading: AxesReading) -> View:
         """Return the part of the mask's plane that is on the screen."""
@@ -145,7 +150,9 @@ def find_view(
     )
     displayed = tuple(viewer.dims.displayed)
     last_two = (viewer.dims.ndim - 2, viewer.dims.ndim - 1)
-    if viewer.dims.ndisplay == 2 and set(displayed) == set(last_two):
+    # Without rgb, samples in the last axis are shown as if they were columns.
+    plain = reading.axes.endswith("YX") or getattr(layer, "rgb", True)
+    if plain and viewer.dims.ndisplay == 2 and set(displayed) == set(last_two):
         scale = layer.downsample_factors[layer.data_level] if layer.multiscale else 1
         corners = layer.corner_pixels * scale
         top, left = np.floor(corners[0][-2:]).astype(int)

@@ -8,11 +8,13 @@ memory runs out, and close the generator late and elsewhere.)
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
-from qtpy.QtCore import QThreadPool, Signal
+from qtpy.QtCore import Signal
 
 from napari_seg.workspace.tasks import Job, Task
 
@@ -30,16 +32,21 @@ class _JobWorker(WorkerBase[None]):
         super().__init__(SignalsClass=_Signals)
         self._job = job
         self.reporting = True
+        self.ended = threading.Event()
 
     def work(self) -> None:
         """Send each item to the main thread until the job ends or is cancelled."""
         try:
+            # It may have been cancelled while it waited for a thread.
+            if self.abort_requested:
+                return
             for item in self._job:
                 if self.abort_requested:
                     return
                 self.signals.item.emit(item)
         finally:
             self._job.close()
+            self.ended.set()
 
     def cancel(self) -> None:
         """Stop after the next item; nothing is reported any more."""
@@ -90,8 +97,15 @@ class QtRunner:
         """Number of jobs whose thread has not ended."""
         return len(self._running)
 
-    def shut_down(self, milliseconds: int = 5000) -> bool:
-        """Cancel all jobs and wait for their threads; return whether all ended."""
-        for worker in list(self._running):
+    def shut_down(self, seconds: float = 5.0) -> bool:
+        """Cancel all jobs and wait for their ends; return whether all ended.
+
+        Only these are waited for: the pool belongs to the whole program.
+        """
+        end = time.monotonic() + seconds
+        for worker in self._running:
             worker.cancel()
-        return bool(QThreadPool.globalInstance().waitForDone(milliseconds))
+        started = [worker for worker in self._running if worker.is_running]
+        return all(
+            worker.ended.wait(max(end - time.monotonic(), 0)) for worker in started
+        )

@@ -32,8 +32,9 @@ class SegmentationModel(nn.Module):
         influence on the output: the radius of the effective receptive field
         (Luo et al. 2016, arXiv:1701.04128), rounded up to a multiple of the stride.
     global_context : bool
-        True where one pooling spans the whole input (the image-level features of
-        ASPP): a tile then sees the mean of the tile, not that of the image.
+        True where something spans the whole input (the image-level features of ASPP,
+        group and instance normalisation): a tile then sees its own mean, not that of
+        the image.
     first_layer : str
         Name of the convolution that meets the image.
     class_layers : tuple of str
@@ -42,7 +43,7 @@ class SegmentationModel(nn.Module):
 
     stride: int = 1
     halo: int = 64
-    global_context: ClassVar[bool] = False
+    global_context: bool = False
     first_layer: ClassVar[str] = "backbone.conv1"
     class_layers: ClassVar[tuple[str, ...]] = ("head",)
 

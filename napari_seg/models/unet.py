@@ -84,6 +84,8 @@ class UNet(SegmentationModel):
         self.stride = 2**spec.depth
         # The field of view doubles with each level, as the stride does.
         self.halo = 3 * self.stride
+        # These take mean and variance of the whole input.
+        self.global_context = spec.norm in ("group", "instance")
         levels = [
             DoubleConv(before, after, spec.norm)
             for before, after in zip(inputs[:-2], widths[:-1], strict=True)
@@ -115,7 +117,7 @@ class ResNetUNet(SegmentationModel):
     """U-Net whose encoder is a residual network, with skips at strides 2 to 16."""
 
     stride = 32
-    halo = 96
+    halo = 128
     first_layer = "encoder.conv1"
 
     def __init__(self, spec: ModelSpec) -> None:

@@ -106,6 +106,7 @@ class FinetuneChild:
         self.result: dict[str, Any] | None = None
         self._process: subprocess.Popen[str] | None = None
         self._cancelled = False
+        self._killed = False
 
     def steps(self) -> Iterator[Step]:
         """Start the child and yield each of its steps; kill it when closed early.
@@ -128,6 +129,8 @@ class FinetuneChild:
         self._process = process
         if self._cancelled:
             self.cancel()
+        if self._killed:
+            self.kill()
         last: deque[str] = deque(maxlen=_LAST_LINES)
         try:
             assert process.stderr is not None
@@ -163,6 +166,7 @@ class FinetuneChild:
 
     def kill(self) -> None:
         """End the child at once; what it has learned is lost."""
+        self._killed = True
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
 

@@ -65,7 +65,7 @@ def choice_from_file(path: Path, label: str = "", version: str = "") -> ModelCho
         If the file is missing, damaged, pickled or made by another program.
     """
     spec = read_spec(path)
-    return ModelChoice(label or spec.name or path.stem, spec, path, version)
+    return ModelChoice(label or path.stem, spec, path, version)
 
 
 class ModelShelf:

@@ -17,6 +17,8 @@ __all__ = [
     "to_stop",
 ]
 
+_READ_ONLY = "Another viewer is working on this image; here it is read-only."
+
 
 def to_predict(workspace: Workspace) -> str:
     """Return why nothing can be predicted."""
@@ -25,7 +27,7 @@ def to_predict(workspace: Workspace) -> str:
     if workspace.choice is None:
         return "Choose a model first."
     if workspace.session is not None and workspace.session.read_only:
-        return "Another viewer is working on this image; here it is read-only."
+        return _READ_ONLY
     return workspace.misfit
 
 
@@ -55,11 +57,13 @@ def to_finetune(workspace: Workspace) -> str:
     reason = to_review(workspace)
     if reason:
         return reason
+    session = workspace.session
+    if session is not None and session.read_only:
+        return _READ_ONLY
     if workspace.teacher.busy:
         return "A training is running."
     if workspace.misfit:
         return workspace.misfit
-    session = workspace.session
     if session is None or session.mask.vouched_pixels == 0:
         return (
             "There is nothing to learn from yet: correct the mask with the brush, or "

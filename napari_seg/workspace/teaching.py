@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,8 @@ class Teacher:
         self._task: Task | None = None
         self.busy = False
         self._child: FinetuneChild | None = None
+        self._stopped = False
+        self._abandoned = threading.Event()
         self.curves = Curves()
 
     def start(
@@ -88,13 +91,19 @@ class Teacher:
         """
         self.curves = Curves()
         planes = vouched_planes(session)
+        abandoned = self._abandoned = threading.Event()
 
         def job() -> Job:
             from napari_seg.training.child import FinetuneChild
 
             save_training_windows(session, planes)
-            self._child = FinetuneChild(finetune_command(session, lesson))
-            yield from self._child.steps()
+            child = FinetuneChild(finetune_command(session, lesson))
+            if self._stopped:
+                child.cancel()
+            self._child = child
+            # Abandoned before there was a child to kill.
+            if not abandoned.is_set():
+                yield from child.steps()
 
         def step(value: Step) -> None:
             self.curves.add(value)
@@ -105,22 +114,25 @@ class Teacher:
             self._task, self.busy = None, False
             on_end(child.result if child and error is None else None, error)
 
-        self.busy = True
+        self.busy, self._stopped = True, False
         self._task = self._runner(job(), on_item=step, on_done=end, on_error=end)
 
     def stop(self) -> None:
         """End training after this step, with the best model so far."""
+        self._stopped = True
         if self._child is not None:
             self._child.cancel()
 
     def abandon(self) -> None:
         """End training at once and forget it."""
         task, self._task = self._task, None
+        child, self._child = self._child, None
         self.busy = False
+        self._abandoned.set()
         if task is not None:
             task.cancel()
-        if self._child is not None:
-            self._child.kill()
+        if child is not None:
+            child.kill()
 
 
 def verdict_text(result: dict[str, Any]) -> str:

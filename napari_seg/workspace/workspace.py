@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psygnal import Signal
+from psygnal import Signal, SignalInstance
 
 from napari_seg.corrections.ledger import Scope
 from napari_seg.errors import InputError, NapariSegError
@@ -54,6 +55,8 @@ class Workspace:
     scores_changed = Signal()
     #: The mask is about to be read as a whole: report edits that still wait.
     settling = Signal()
+    #: The session is about to be saved and left: its mask is no longer followed.
+    mask_left = Signal()
     #: Another part of the mask counts as reviewed.
     reviewed = Signal()
     #: Progress of a prediction, None at its end.
@@ -127,7 +130,12 @@ class Workspace:
             choice_from_file(version.path, f"{version.name}, fine-tuned", version.name)
             for version in reversed(versions)
         ]
-        return [*tuned, *self.shelf.trained(), *self.shelf.new(channels, classes)]
+        trained = [*tuned, *self.shelf.trained()]
+        current = self.choice
+        if current is not None and not current.untrained and current not in trained:
+            # A version of another image's project goes on being used with this one.
+            trained.insert(len(tuned), current)
+        return [*trained, *self.shelf.new(channels, classes)]
 
     def _choose_fitting_model(self) -> None:
         if self.choice is not None and not self._misfit_of(self.choice):
@@ -169,6 +177,9 @@ class Workspace:
 
     def _leave(self) -> None:
         """Save and forget the session."""
+        # Edits that still wait belong to this mask, not to the next one.
+        self.settling.emit()
+        self.mask_left.emit()
         self.predictor.cancel()
         self.predicting.emit(None)
         self.teacher.abandon()
@@ -202,6 +213,12 @@ class Workspace:
             self.mask_started.emit()
             self.changed.emit()
             self.scores_changed.emit()
+            if self.session.read_only:
+                self.told.emit(
+                    "Another viewer is working on this image: nothing that is painted "
+                    "here is saved. Close it there, and remove the mask layer here to "
+                    "go on."
+                )
         return True
 
     def _take_project_model(self) -> None:
@@ -213,10 +230,18 @@ class Workspace:
             self._read()
 
     def _choice_of(self, version: str | None) -> ModelChoice | None:
-        """Return the choice of a version of the project."""
-        return next(
-            (c for c in self.choices() if version and c.version == version), None
-        )
+        """Return the choice of a version of this project."""
+        versions = () if self.session is None else self.session.versions()
+        paths = [each.path for each in versions if each.name == version]
+        return next((c for c in self.choices() if c.path in paths), None)
+
+    @property
+    def version(self) -> str:
+        """The version of this project that is in use, or empty."""
+        choice, session = self.choice, self.session
+        own = () if session is None else session.versions()
+        used = (each.name for each in own if choice and each.path == choice.path)
+        return next(used, "")
 
     def edited(self, region: Region = None) -> None:
         """Take in that the user may have changed the mask somewhere in `region`."""
@@ -303,6 +328,8 @@ class Workspace:
         session, choice = self.session, self.choice
         assert session is not None
         assert choice is not None
+        if session.read_only or self.misfit:
+            return
         if choice.untrained:
             self.told.emit(
                 "This model is new and has learned nothing yet: paint some of each "
@@ -311,6 +338,7 @@ class Workspace:
             return
         self._predicted_all = everything
         self._last_view = view
+        self.predicting.emit(Progress(0, 1, 0.0))
         self.predictor.start(
             session,
             choice,
@@ -321,12 +349,11 @@ class Workspace:
             on_tile=self._tile_arrived,
             on_end=self._prediction_ended,
         )
-        self.predicting.emit(Progress(0, 1, 0.0))
 
     def cancel(self) -> None:
         """End the prediction under way; finished tiles stay."""
         if self.predictor.cancel():
-            self.predicting.emit(None)
+            self._prediction_ended(None)
 
     def _tile_arrived(self, tile: TileResult, progress: Progress) -> None:
         session = self.session
@@ -357,8 +384,12 @@ class Workspace:
         self._set_verdict(None)
         self.settling.emit()
         lesson = Lesson(choice, minutes, self.device, self.finetune_arguments)
+        # The model may be changed meanwhile; the parent is the one of now.
         self.teacher.start(
-            session, lesson, on_step=self._step_done, on_end=self._training_ended
+            session,
+            lesson,
+            on_step=self._step_done,
+            on_end=partial(self._training_ended, choice.label),
         )
         self.changed.emit()
 
@@ -370,14 +401,13 @@ class Workspace:
         self.training.emit(step)
 
     def _training_ended(
-        self, result: dict[str, Any] | None, error: Exception | None
+        self, parent: str, result: dict[str, Any] | None, error: Exception | None
     ) -> None:
         self.training.emit(None)
         if error is not None:
             self.failed.emit(error)
         if result is not None and self.session is not None:
             try:
-                parent = self.choice.label if self.choice else ""
                 result["version"] = add_version(self.session, result, parent)
             except NapariSegError as failure:
                 self.failed.emit(failure)
@@ -413,6 +443,11 @@ class Workspace:
             self.verdict_changed.emit()
 
     # The end ------------------------------------------------------------------
+
+    def signals(self) -> tuple[SignalInstance, ...]:
+        """Return all signals of this workspace."""
+        declared = vars(Workspace).items()
+        return tuple(getattr(self, k) for k, v in declared if isinstance(v, Signal))
 
     def close(self) -> None:
         """Stop everything and save."""

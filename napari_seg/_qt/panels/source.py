@@ -144,7 +144,7 @@ def _fill(
     combo.clear()
     for label, data in entries:
         combo.addItem(label, data)
-        if data is chosen or (data == chosen and isinstance(data, str)):
+        if data is chosen:
             combo.setCurrentIndex(combo.count() - 1)
     if not entries:
         combo.addItem(empty, None)

@@ -43,8 +43,13 @@ class SourcePresenter:
 
     def choose_image(self, layer: Image | None) -> None:
         """Work on the image of a layer."""
+        source = None if layer is None else self._link.source(layer)
+        current = self._workspace.source
+        same_layer = layer is not None and layer is self.layer
         self.layer = layer
-        self._workspace.set_image(None if layer is None else self._link.source(layer))
+        # Under a new name it is still the same image.
+        if not (same_layer and current and source and current.data is source.data):
+            self._workspace.set_image(source)
         self.show()
 
     def follow_layers(self) -> None:
@@ -58,7 +63,7 @@ class SourcePresenter:
     def _choose_model(self, choice: Any) -> None:
         if choice is not None:
             self._workspace.set_model(choice)
-            self._panel.show_models(self._models(), self._workspace.choice)
+            self._show_models()
 
     def _ask_for_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(
@@ -82,15 +87,22 @@ class SourcePresenter:
         view = self._link.view(self.layer, session.reading)
         self._workspace.predict(view, everything=everything)
 
-    def _models(self) -> list[tuple[str, Any]]:
-        return [(choice.label, choice) for choice in self._workspace.choices()]
+    def _show_models(self) -> None:
+        """List the models; the entries are made anew each time."""
+        chosen, choices = self._workspace.choice, self._workspace.choices()
+        marked = next((c for c in choices if c == chosen), None)
+        if marked is None and chosen is not None:
+            # A new model whose classes have changed since it was chosen.
+            alike = (c for c in choices if (c.label, c.path) == (chosen.label, None))
+            marked = next(alike, None)
+        self._panel.show_models([(c.label, c) for c in choices], marked)
 
     def show(self) -> None:
         """Show the state of the workspace."""
         panel, workspace = self._panel, self._workspace
         images = [(layer.name, layer) for layer in self._link.images()]
         panel.show_images(images, self.layer)
-        panel.show_models(self._models(), workspace.choice)
+        self._show_models()
         session = workspace.session
         if self.layer is None:
             panel.axes.setText(_HINT)

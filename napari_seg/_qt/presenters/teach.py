@@ -91,8 +91,7 @@ class LibraryPresenter:
         session = self._workspace.session
         versions = session.versions() if session is not None else ()
         rows = [(version.name, _row(version)) for version in reversed(versions)]
-        choice = self._workspace.choice
-        self._panel.show_versions(rows, choice.version if choice else "")
+        self._panel.show_versions(rows, self._workspace.version)
         self._panel.show_gates(obstacles.to_export(self._workspace))
 
     def _export(self, kind: str) -> None:

@@ -1,0 +1,56 @@
+"""The end of a dock, whoever brings it about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtWidgets import QApplication
+
+from napari_seg._qt.mask_view import MaskView
+from napari_seg._qt.notify import show_failure
+from napari_seg._qt.review_outline import ReviewOutline
+from napari_seg._qt.viewer_link import ViewerLink
+from napari_seg._qt.worker import QtRunner
+from napari_seg.workspace import Workspace
+
+__all__ = ["Ending"]
+
+
+class Ending:
+    """Saves, and ends every thread and process of a dock.
+
+    It holds no widget, so it also works while Qt destroys the dock, when a method of
+    the dock would not be called any more.
+    """
+
+    def __init__(
+        self,
+        mask: MaskView,
+        workspace: Workspace,
+        runner: QtRunner,
+        outline: ReviewOutline,
+        link: ViewerLink,
+    ) -> None:
+        self._mask, self._workspace, self._runner = mask, workspace, runner
+        self._outline, self._link = outline, link
+        self._done = False
+
+    def run(self, *_: Any) -> None:
+        """Do it, once."""
+        if self._done:
+            return
+        self._done = True
+        QApplication.instance().aboutToQuit.disconnect(self.run)
+        self._mask.forget()
+        self._part_from_panels()
+        self._workspace.close()
+        self._runner.shut_down()
+        self._outline.disconnect()
+        self._link.disconnect_all()
+
+    def _part_from_panels(self) -> None:
+        """Disconnect the widgets, which may be half destroyed; errors stay visible."""
+        workspace = self._workspace
+        for signal in workspace.signals():
+            signal.disconnect()
+        workspace.failed.connect(show_failure)
