@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup libraries demo test test-core test-gui test-smoke check bench bench-gpu
+.PHONY: help setup libraries demo test test-core test-gui test-smoke check bench bench-gpu \
+    screenshots
 
 BIN := .venv/bin
 # The environment knows its folder: in a checkout that was moved it is made anew.
@@ -16,6 +17,7 @@ help:
 	@echo "make test       core tests, gui tests (PyQt5), gui smoke test (PyQt6)"
 	@echo "make check      style, types, import contracts, spelling"
 	@echo "make bench      the figures of benchmarks/RESULTS.md; bench-gpu: those of a GPU"
+	@echo "make screenshots  the pictures in docs/images, from the running program"
 
 setup: libraries $(STAMP)
 
@@ -72,3 +74,7 @@ bench: setup
 
 bench-gpu: setup
 	@$(BIN)/python -m benchmarks --gpu
+
+# PyQt6: under PyQt5 napari shows a warning in its window.
+screenshots: setup
+	@QT_API=pyqt6 $(SCREEN) $(BIN)/python tools/screenshots.py docs/images
