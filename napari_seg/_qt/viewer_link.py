@@ -94,7 +94,9 @@ class ViewerLink(QObject):
             if axis in dims.not_displayed:
                 dims.set_point(axis, position)
         shown = [axis - (dims.ndim - len(world)) for axis in dims.displayed]
-        self.viewer.camera.center = tuple(world[axis] for axis in shown)
+        # Since 0.9 napari wants it to be found in the scene.
+        scene = getattr(self.viewer, "scene", self.viewer)
+        scene.camera.center = tuple(world[axis] for axis in shown)
 
     def disconnect_all(self) -> None:
         """Forget the viewer."""

@@ -338,7 +338,6 @@ class Workspace:
             return
         self._predicted_all = everything
         self._last_view = view
-        self.predicting.emit(Progress(0, 1, 0.0))
         self.predictor.start(
             session,
             choice,
@@ -349,6 +348,8 @@ class Workspace:
             on_tile=self._tile_arrived,
             on_end=self._prediction_ended,
         )
+        if self.predictor.busy:
+            self.predicting.emit(Progress(0, 1, 0.0))
 
     def cancel(self) -> None:
         """End the prediction under way; finished tiles stay."""
