@@ -34,7 +34,7 @@ class TrainOptions(Options):
         choices=tuple(LOSSES),
     )
     learning_rate: float = option(
-        1e-3,
+        3e-3,
         "Learning rate",
         "Size of the steps; larger learns faster and is less stable.",
         minimum=1e-6,

@@ -8,6 +8,7 @@ from typing import Any
 import napari
 import numpy as np
 import torch
+from napari.components import Camera
 from napari.layers import Labels
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QComboBox, QPushButton, QTableWidget, QWidget
@@ -74,6 +75,11 @@ class Person:
         # The dock has made the canvas narrower.
         viewer.reset_view()
         hands.settle(0.1)
+
+    @property
+    def camera(self) -> Camera:
+        # Since 0.9 napari wants it to be found in the scene.
+        return getattr(self.viewer, "scene", self.viewer).camera
 
     def leave(self) -> None:
         """Shut the dock down and forget it, so that a widget that stays is a leak."""

@@ -18,10 +18,11 @@ from napari_seg.training.guard import compare, hold_out, known_pixels
 from napari_seg.training.sampling import Example
 
 UNKNOWN = 255
+N_CLASSES = 2
 
 
 def labelled(
-    seed: int, shape: tuple[int, int] = (96, 130), classes: int = 2
+    seed: int, shape: tuple[int, int] = (96, 130), classes: int = N_CLASSES
 ) -> Example:
     rng = np.random.default_rng(seed)
     return Example(
@@ -38,6 +39,14 @@ def held_masks(
         (before.labels != UNKNOWN) & (after.labels == UNKNOWN)
         for before, after in zip(examples, training, strict=True)
     ]
+
+
+def squares(mask: NDArray[np.bool_], side: int = 32) -> int:
+    """Return the number of squares that a mask touches."""
+    rows, columns = np.nonzero(mask)
+    return len(
+        set(zip((rows // side).tolist(), (columns // side).tolist(), strict=True))
+    )
 
 
 masks = arrays(
@@ -108,8 +117,12 @@ class TestStays:
         ]
         trained = [e.labels != UNKNOWN for e in hold_out(partly, 0.2)[0]]
         held_later = held_masks(full, hold_out(full, 0.2)[0])
-        for trained_on, held in zip(trained, held_later, strict=True):
-            assert not (trained_on & held).any()
+        # Where chance held out nothing of a class, one square was added for it.
+        added = sum(
+            squares(trained_on & held)
+            for trained_on, held in zip(trained, held_later, strict=True)
+        )
+        assert added <= N_CLASSES
 
     def test_when_a_region_has_too_few_pixels_yet(self):
         """A dab falls to the guard unscored: later it would be held out anyway."""
