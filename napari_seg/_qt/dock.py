@@ -61,13 +61,18 @@ class SegmentationDock(QWidget):
         self._build()
         self._connect()
         ending = self._ending = Ending(
-            self.mask_view, self.workspace, self._runner, self._outline, self.link
+            self.mask_view,
+            self.workspace,
+            self._runner,
+            self._outline,
+            self.link,
+            self._presenters[:2],
         )
         # A window that is closed destroys the dock without asking it; by then its
         # attributes are gone, so the function itself holds what it needs.
         self.destroyed.connect(lambda: ending.run())
         QApplication.instance().aboutToQuit.connect(ending.run)
-        self._load_torch()
+        self._load_libraries()
         self.source.follow_layers()
 
     def _build(self) -> None:
@@ -129,10 +134,11 @@ class SegmentationDock(QWidget):
             if self.mask_view.has_left(self.source.layer):
                 self.workspace.begin()
 
-    def _load_torch(self) -> None:
-        """Import torch beside the main thread, then say what computes."""
+    def _load_libraries(self) -> None:
+        """Import torch and zarr beside the main thread, then say what computes."""
 
         def job() -> Job:
+            import_module("napari_seg.corrections.store")
             device = import_module("napari_seg.inference.device")
             yield device.describe_device(device.pick_device("auto"))
 

@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from napari_seg.corrections.identity import safe_name
 from napari_seg.corrections.journal import ErrorListener
 from napari_seg.corrections.lock import WriterLock
 from napari_seg.corrections.manifest import FILE, ImageEntry, Manifest, ProjectClass
-from napari_seg.corrections.store import ImageStore
 from napari_seg.corrections.versions import (
     ModelVersion,
     VersionCard,
@@ -29,6 +28,9 @@ from napari_seg.corrections.versions import (
     read_versions,
 )
 from napari_seg.errors import ProjectError, StorageError
+
+if TYPE_CHECKING:
+    from napari_seg.corrections.store import ImageStore
 
 __all__ = ["ImageEntry", "Project", "ProjectClass"]
 
@@ -189,6 +191,9 @@ class Project:
         ProjectError, StorageError
             As :class:`napari_seg.corrections.store.ImageStore` does.
         """
+        # zarr takes half a second to import: only who opens a mask waits for it.
+        from napari_seg.corrections.store import ImageStore
+
         folder = self.folder / "images" / image.id
         return ImageStore(folder, image.shape, self.read_only, on_error)
 

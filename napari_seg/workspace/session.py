@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,14 @@ from napari_seg.corrections.identity import default_project_folder, fingerprint
 from napari_seg.corrections.journal import ErrorListener
 from napari_seg.corrections.ledger import Ledger, Scope
 from napari_seg.corrections.project import Project, ProjectClass
-from napari_seg.corrections.store import ImageStore
 from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import InputError, NapariSegError
 from napari_seg.inference.axes import AxesReading, as_array
 from napari_seg.scoring.regions import Box
 from napari_seg.workspace.uncertainty import UncertaintyMap
+
+if TYPE_CHECKING:
+    from napari_seg.corrections.store import ImageStore
 
 __all__ = ["ImageSource", "ScorePoint", "Session", "View"]
 
