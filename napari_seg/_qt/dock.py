@@ -130,9 +130,9 @@ class SegmentationDock(QWidget):
     def _come_back(self) -> None:
         """Go on with the mask of an image that was left for another one."""
         session = self.workspace.session
-        if session is not None and session.ledger is None:
-            if self.mask_view.has_left(self.source.layer):
-                self.workspace.begin()
+        begun = session is None or session.ledger is not None
+        if not begun and self.mask_view.has_left(self.source.layer):
+            self.workspace.begin()
 
     def _load_libraries(self) -> None:
         """Import torch and zarr beside the main thread, then say what computes."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtWidgets import QApplication
 
 from napari_seg._qt.mask_view import MaskView
 from napari_seg._qt.notify import show_failure
+from napari_seg._qt.presenters.correct import CorrectPresenter, ScorePresenter
 from napari_seg._qt.review_outline import ReviewOutline
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg._qt.worker import QtRunner
@@ -19,8 +21,8 @@ __all__ = ["Ending"]
 class Ending:
     """Saves, and ends every thread and process of a dock.
 
-    It holds no widget, so it also works while Qt destroys the dock, when a method of
-    the dock would not be called any more.
+    It is no method of the dock, and touches no widget: so it also works while Qt
+    destroys the dock.
     """
 
     def __init__(
@@ -30,9 +32,11 @@ class Ending:
         runner: QtRunner,
         outline: ReviewOutline,
         link: ViewerLink,
+        presenters: Sequence[CorrectPresenter | ScorePresenter],
     ) -> None:
         self._mask, self._workspace, self._runner = mask, workspace, runner
         self._outline, self._link = outline, link
+        self._presenters = presenters
         self._done = False
 
     def run(self, *_: Any) -> None:
@@ -51,6 +55,8 @@ class Ending:
     def _part_from_panels(self) -> None:
         """Disconnect the widgets, which may be half destroyed; errors stay visible."""
         workspace = self._workspace
+        for presenter in self._presenters:
+            presenter.stop()
         for signal in workspace.signals():
             signal.disconnect()
         workspace.failed.connect(show_failure)

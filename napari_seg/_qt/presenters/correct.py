@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QInputDialog
 from superqt.utils import qthrottled
 
@@ -18,6 +19,8 @@ __all__ = ["CorrectPresenter", "ScorePresenter"]
 
 #: Milliseconds between two updates of numbers: one frame.
 _FRAME = 16
+#: Milliseconds between two looks at changes that are not on disk yet.
+_SAVING = 300
 
 
 class CorrectPresenter:
@@ -40,10 +43,19 @@ class CorrectPresenter:
         mask.classChosen.connect(lambda _: self.show())
         workspace.changed.connect(self.show)
         self._show_soon = qthrottled(self.show, timeout=10 * _FRAME)
+        # The disk is met on another thread, which tells nobody when it is done.
+        self._until_saved = QTimer(panel)
+        self._until_saved.setSingleShot(True)
+        self._until_saved.setInterval(_SAVING)
+        self._until_saved.timeout.connect(self.show)
         workspace.scores_changed.connect(self._scores_changed)
 
     def _scores_changed(self) -> None:
         self._show_soon()
+
+    def stop(self) -> None:
+        """Show nothing any more."""
+        self._show_soon.cancel()
 
     def _view(self) -> View | None:
         session, layer = self._workspace.session, self._mask.layer
@@ -91,6 +103,8 @@ class CorrectPresenter:
                 ledger.corrected_pixels,
                 _saved(session.saved_at, session.pending),
             )
+            if session.pending:
+                self._until_saved.start()
         self._panel.show_gates(
             obstacles.to_review(self._workspace), obstacles.to_next(self._workspace)
         )
@@ -108,6 +122,10 @@ class ScorePresenter:
 
     def _scores_changed(self) -> None:
         self._show_soon()
+
+    def stop(self) -> None:
+        """Show nothing any more."""
+        self._show_soon.cancel()
 
     def show(self) -> None:
         """Show the scores of this moment and their curve."""
