@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import napari
 import numpy as np
@@ -34,6 +35,7 @@ class ViewerLink(QObject):
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
         self.viewer = viewer
+        self._first_names: WeakKeyDictionary[Image, str] = WeakKeyDictionary()
         events = viewer.layers.events
         events.inserted.connect(self._layers_changed)
         events.removed.connect(self._layers_changed)
@@ -57,10 +59,13 @@ class ViewerLink(QObject):
         found = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
         return found[::-1]
 
-    @staticmethod
-    def source(layer: Image) -> ImageSource:
-        """Return the image of a layer."""
-        return ImageSource(layer.name, layer.data, bool(layer.rgb))
+    def source(self, layer: Image) -> ImageSource:
+        """Return the image of a layer, under the name that it had at first.
+
+        The saved work is found by it, and the file will open under it again.
+        """
+        name = self._first_names.setdefault(layer, layer.name)
+        return ImageSource(name, layer.data, bool(layer.rgb))
 
     def add_mask(self, image: Image, labels: NDArray[np.uint8], name: str) -> Labels:
         """Show the mask over its image, ready for the brush.
