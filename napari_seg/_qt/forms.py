@@ -120,12 +120,14 @@ def _number(
         options = {key: _as_int(value) for key, value in options.items()}
     widget: Any = create_widget(
         options["min"] if automatic else default,
-        annotation=int if whole else float,
+        # The box for large integers knows no words for its lowest value.
+        annotation=int if whole and not automatic else float,
         name=name,
         label=label,
         options=options,
     )
     if automatic:
+        widget.native.setDecimals(0)
         widget.native.setSpecialValueText(_AUTOMATIC)
     elif not whole:
         # Every number that the option names must survive being shown.
@@ -148,7 +150,7 @@ def _decimals(number: float) -> int:
 def _read(widget: Any) -> Any:
     native = widget.native
     if getattr(native, "specialValueText", str)() == _AUTOMATIC:
-        return None if widget.value == widget.min else widget.value
+        return None if widget.value == widget.min else round(widget.value)
     return widget.value
 
 

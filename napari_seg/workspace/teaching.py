@@ -144,8 +144,8 @@ def verdict_text(result: dict[str, Any]) -> str:
         lines.append(
             f"Held-out Dice {before:.3f} → {after:.3f} "
             f"(change {low:+.3f} to {high:+.3f}), "
-            f"{result['pixels']:,} px in {result['regions']} regions.".replace(
-                ",", "\u2009", 1
+            + f"{result['pixels']:,} px in {result['regions']} regions.".replace(
+                ",", "\u2009"
             )
         )
     earlier = result.get("earlier")

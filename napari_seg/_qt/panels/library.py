@@ -67,11 +67,14 @@ class LibraryPanel(Panel):
 
     def show_versions(self, rows: Sequence[tuple[str, str]], current: str) -> None:
         """List versions as (key, text), the newest first, and mark the current one."""
+        marked = self._chosen()
         self.versions.clear()
         for key, text in rows:
             item = QListWidgetItem(f"● {text}" if key == current else f"    {text}")
             item.setData(Qt.ItemDataRole.UserRole, key)
             self.versions.addItem(item)
+            if key == marked:
+                self.versions.setCurrentItem(item)
         self._current = current
         self._gate_restore()
 
@@ -79,9 +82,12 @@ class LibraryPanel(Panel):
         """Enable export, or say why it cannot work now."""
         gate(self.export, export)
 
-    def _gate_restore(self) -> None:
+    def _chosen(self) -> str | None:
         item = self.versions.currentItem()
-        chosen = None if item is None else item.data(Qt.ItemDataRole.UserRole)
+        return None if item is None else str(item.data(Qt.ItemDataRole.UserRole))
+
+    def _gate_restore(self) -> None:
+        chosen = self._chosen()
         reason = ""
         if not self.versions.count():
             reason = "There is one version so far."
@@ -92,6 +98,6 @@ class LibraryPanel(Panel):
         gate(self.restore, reason)
 
     def _restore(self) -> None:
-        item = self.versions.currentItem()
-        if item is not None:
-            self.restoreWanted.emit(item.data(Qt.ItemDataRole.UserRole))
+        chosen = self._chosen()
+        if chosen is not None:
+            self.restoreWanted.emit(chosen)

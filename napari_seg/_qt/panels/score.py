@@ -100,6 +100,7 @@ class ScorePanel(Panel):
         self.rows.addWidget(self.meaning)
         self.plot = CurvePlot("your strokes", bounded=True)
         self.plot.setObjectName("score_plot")
+        self.plot.setAccessibleName("Mean scores over your strokes")
         self.rows.addWidget(self.plot)
         self.show_scores([], [], None)
         self.show_scope("whole")

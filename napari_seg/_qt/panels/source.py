@@ -82,6 +82,7 @@ class SourcePanel(Panel):
         self.rows.addLayout(buttons)
         self.progress = QProgressBar()
         self.progress.setObjectName("progress_bar")
+        self.progress.setAccessibleName("Progress of the prediction")
         self.progress.setRange(0, 1000)
         self.rows.addWidget(self.progress)
 

@@ -48,6 +48,7 @@ class TeachPanel(Panel):
         self.rows.addWidget(self.facts)
         self.plot = CurvePlot("seconds", bounded=False)
         self.plot.setObjectName("loss_plot")
+        self.plot.setAccessibleName("Loss and held-out Dice over the seconds")
         self.rows.addWidget(self.plot)
         self.plot.hide()
 
