@@ -90,7 +90,7 @@ class SegmentationDock(QWidget):
         for panel in self._panels:
             layout.addWidget(panel)
         layout.addStretch(1)
-        scroll = QScrollArea()
+        scroll = self._scroll = QScrollArea()
         scroll.setWidget(column)
         scroll.setWidgetResizable(True)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -111,6 +111,7 @@ class SegmentationDock(QWidget):
         )
         self.workspace.mask_started.connect(self._mask_started)
         self.workspace.changed.connect(self._come_back)
+        self.workspace.verdict_changed.connect(self._show_verdict)
         self._outline = ReviewOutline(self.workspace, self.link, self.mask_view)
         self.workspace.failed.connect(self._failed.emit)
         self._failed.connect(show_failure)
@@ -126,6 +127,12 @@ class SegmentationDock(QWidget):
     def _mask_started(self) -> None:
         if self.source.layer is not None:
             self.mask_view.start(self.source.layer)
+
+    def _show_verdict(self) -> None:
+        """Scroll to the card, once the layout has made room for it."""
+        if self.workspace.verdict is not None:
+            card = self._panels[3].card
+            QTimer.singleShot(0, lambda: self._scroll.ensureWidgetVisible(card))
 
     def _come_back(self) -> None:
         """Go on with the mask of an image that was left for another one."""
