@@ -31,7 +31,7 @@ __all__ = ["FinetuneOptions", "FinetuneResult", "finetune"]
 
 
 #: Regions that are scored while training runs: enough for a curve, and quick.
-_WATCHED = 32
+_WATCHED = 16
 
 
 @dataclass(frozen=True)

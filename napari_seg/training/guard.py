@@ -37,7 +37,7 @@ _SIDE = 32
 #: guard, training does not see it either, for it may grow.
 _MIN_PIXELS = 16
 #: More regions make the verdict slower, but hardly surer.
-_MOST_REGIONS = 256
+_MOST_REGIONS = 128
 _RESAMPLES = 2000
 
 
