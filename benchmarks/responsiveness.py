@@ -44,9 +44,10 @@ def _row(claim: str, stalls: dict[str, float], target: str) -> Row:
         f"p99 {stalls['p99']:.1f} ms",
         target,
         stalls["p99"] < 50,
-        f"gaps between {stalls['ticks']:.0f} ticks: p50 {stalls['p50']:.1f}, max "
-        f"{stalls['max']:.0f} ms; wait of an event that comes at any moment: p99 "
-        f"{stalls['wait_p99']:.0f} ms; {stalls['seconds']:.0f} s, virtual screen",
+        f"{stalls['seconds']:.0f} s, gaps between {stalls['ticks']:.0f} ticks: p50 "
+        f"{stalls['p50']:.1f} ms; {stalls['long']:.0f} over 50 ms, the longest "
+        f"{stalls['max']:.0f} ms after {stalls['when']:.1f} s; an event that comes at "
+        f"any moment waits: p99 {stalls['wait_p99']:.0f} ms; virtual screen",
     )
 
 
@@ -61,7 +62,9 @@ def summary(ticks: NDArray[np.float64]) -> dict[str, float]:
     return {
         "p50": float(p50),
         "p99": float(p99),
+        "long": float((gaps > 50).sum()),
         "max": float(gaps.max()),
+        "when": float(ticks[gaps.argmax()] - ticks[0]),
         "wait_p99": _wait(gaps, 0.99),
         "ticks": float(len(ticks)),
         "seconds": float(gaps.sum() / 1e3),
