@@ -83,7 +83,8 @@ class Person:
 
     def leave(self) -> None:
         """Shut the dock down and forget it, so that a widget that stays is a leak."""
-        self.dock.shut_down()
+        if vars(self):
+            self.dock.shut_down()
         vars(self).clear()
 
     def _hear(self, text: str) -> None:
