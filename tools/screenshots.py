@@ -20,25 +20,24 @@ import numpy as np
 from PIL import Image
 from qtpy.QtCore import QBuffer, QIODevice
 from qtpy.QtGui import QPixmap
-from qtpy.QtWidgets import QApplication, QComboBox, QScrollArea
+from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_seg import samples
 from napari_seg._qt.app import show_dock
+from napari_seg._qt.palette import OKABE_ITO
 from napari_seg._qt.tour import Tour
 
 WINDOW = 1500, 1040
 #: Centre (y, x) and magnification of the picture: corrected and uncorrected nuclei.
 CENTRE, ZOOM = (285.0, 205.0), 2.15
-COLOURS = 255
+#: Colours of the table; those of curves are few pixels, and would be forgotten.
+COLOURS, CURVES = 248, OKABE_ITO
 
 
 class PhotographedTour(Tour):
     """The tour, which frames what it leaves as its screenshot."""
 
     def _picture(self, path: Path) -> None:
-        scope = self._dock.findChild(QComboBox, "score_scope_combo")
-        scope.setCurrentIndex(scope.findData("reviewed"))
-        scope.activated.emit(scope.currentIndex())
         self._viewer.camera.center = CENTRE
         self._viewer.camera.zoom = ZOOM
         self._settle()
@@ -65,7 +64,11 @@ def as_image(pixmap: QPixmap) -> Image.Image:
 
 def save(picture: Image.Image, path: Path) -> None:
     """Write a picture with a colour table: a third of the size, and no less clear."""
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    table = picture.quantize(COLOURS).getpalette() or []
+    extended = Image.new("P", (1, 1))
+    extended.putpalette([*table, *b"".join(bytes.fromhex(c[1:]) for c in CURVES)])
+    small = picture.quantize(palette=extended, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
 
 
 def main() -> None:
