@@ -66,7 +66,9 @@ def save(picture: Image.Image, path: Path) -> None:
     """Write a picture with a colour table: a third of the size, and no less clear."""
     table = picture.quantize(COLOURS).getpalette() or []
     extended = Image.new("P", (1, 1))
-    extended.putpalette([*table, *b"".join(bytes.fromhex(c[1:]) for c in CURVES)])
+    extended.putpalette(
+        [*table[: 3 * COLOURS], *b"".join(bytes.fromhex(c[1:]) for c in CURVES)]
+    )
     small = picture.quantize(palette=extended, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
 
