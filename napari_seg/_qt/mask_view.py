@@ -87,7 +87,7 @@ class MaskView(QObject):
 
     def _leave(self) -> None:
         """Lock the layer: what is painted on it now would be saved nowhere."""
-        layer, image = self.layer, self._image
+        layer, image, self._image = self.layer, self._image, None
         self.forget()
         if layer is not None and image is not None:
             layer.editable = False
