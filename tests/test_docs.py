@@ -24,11 +24,11 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 BUDGET = re.compile(r"\bminutes=[\d.]+")
 
 
-def _text(page: str) -> str:
+def _text(page: str | Path) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
-def _blocks(page: str, language: str) -> list[str]:
+def _blocks(page: str | Path, language: str) -> list[str]:
     return [code for kind, code in BLOCK.findall(_text(page)) if kind == language]
 
 
@@ -60,16 +60,17 @@ def test_no_marker_is_left(page):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/python.md", "docs/scores.md", "docs/file-formats.md"]
+    "page",
+    [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")],
+    ids=lambda page: page.name,
 )
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_python_runs(page, tmp_path, monkeypatch):
     """The blocks of a page run one after the other, with a budget of two steps."""
     monkeypatch.chdir(tmp_path)
-    code = BUDGET.sub("steps=2", "\n".join(_blocks(page, "python")))
-    assert code
-    exec(compile(code, page, "exec"), {})
+    code = "\n".join(_blocks(page.relative_to(ROOT), "python"))
+    exec(compile(BUDGET.sub("steps=2", code), page, "exec"), {})
 
 
 def test_scores_are_those_that_the_page_tells():
