@@ -77,7 +77,7 @@ def main() -> None:
     """Play the tour and leave the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=1.0, help="of fine-tuning")
+    parser.add_argument("--minutes", type=float, default=4.0, help="of fine-tuning")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home:
