@@ -33,7 +33,10 @@ plugins = PluginManager()
 plugins.discover()
 given = plugins.get_manifest("napari-seg").contributions
 names = lambda folder: sorted(
-    str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
+    str(path.relative_to(folder))
+    for path in folder.rglob("*")
+    # pip compiles what it installs.
+    if path.is_file() and path.suffix != ".pyc"
 )
 (script,) = entry_points(group="console_scripts", name="napari-seg")
 package = Path(napari_seg.__file__).parent

@@ -25,6 +25,7 @@ from napari_seg.corrections.versions import (
     ModelVersion,
     VersionCard,
     add_version,
+    mark_kept,
     read_versions,
 )
 from napari_seg.errors import ProjectError, StorageError
@@ -214,6 +215,19 @@ class Project:
         """
         self._check_writable()
         return add_version(self.models_folder, Path(model_file), card)
+
+    def keep_version(self, name: str) -> None:
+        """Save that the user kept a version.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be saved.
+        """
+        self._check_writable()
+        for version in self.versions:
+            if version.name == name:
+                mark_kept(version)
 
     @property
     def current(self) -> str | None:

@@ -6,7 +6,7 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from napari_seg.corrections.durable import sync_folder, write_json
 from napari_seg.errors import InputError, ProjectError, StorageError
 
-__all__ = ["ModelVersion", "VersionCard", "add_version", "read_versions"]
+__all__ = ["ModelVersion", "VersionCard", "add_version", "mark_kept", "read_versions"]
 
 
 def _now() -> str:
@@ -118,6 +118,24 @@ def add_version(folder: Path, model_file: Path, card: VersionCard) -> ModelVersi
             "keep it again."
         ) from error
     return ModelVersion(name, path, card)
+
+
+def mark_kept(version: ModelVersion) -> None:
+    """Write into the card of a version that the user kept it.
+
+    Raises
+    ------
+    StorageError
+        If the card cannot be written; the model is not affected.
+    """
+    card = replace(version.card, kept=True)
+    try:
+        write_json(version.path.with_suffix(".json"), asdict(card))
+    except OSError as error:
+        raise StorageError(
+            f"The card of {version.name} could not be saved ({error}); free some "
+            "space and keep it again."
+        ) from error
 
 
 def read_versions(folder: Path) -> tuple[ModelVersion, ...]:

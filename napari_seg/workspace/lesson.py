@@ -147,7 +147,7 @@ def add_version(session: Session, result: dict[str, Any], parent: str) -> str:
     """
     card = VersionCard(
         parent=parent,
-        windows=result.get("windows", 0),
+        windows=len(list((session.project.windows_folder / "images").glob("*.tif"))),
         before=result["before"],
         after=result["after"],
         seconds=result["seconds"],

@@ -422,6 +422,7 @@ class Workspace:
             return
         version = self.verdict["version"]
         self._set_verdict(None)
+        self._guarded(self.session.project.keep_version, version)
         self.restore(version)
 
     def discard(self) -> None:

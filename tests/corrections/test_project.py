@@ -157,11 +157,14 @@ def test_versions_are_numbered_and_have_cards(project, tmp_path):
     card = VersionCard("nuclei", 6, {"mean_dice": 0.8}, {"mean_dice": None}, 61.5)
     first = project.add_version(model, card)
     model.write_bytes(b"other weights")
-    second = project.add_version(model, VersionCard(parent=first.name))
+    second = project.add_version(model, VersionCard(first.name, kept=False))
     assert [v.name for v in project.versions] == ["v001", "v002"]
     assert project.versions == (first, second)
+    assert not second.card.kept
     assert first.path.read_bytes() == b"weights"
     assert first.card.software["numpy"] == np.__version__
+    project.keep_version("v002")
+    assert [v.card.kept for v in project.versions] == [True, True]
     (project.models_folder / "v003.json").write_text("{}")
     assert len(project.versions) == 2
     with pytest.raises(InputError, match="no model file"):
