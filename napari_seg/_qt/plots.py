@@ -16,7 +16,7 @@ __all__ = ["CurvePlot"]
 
 #: Milliseconds between two drawings: ten times a second is as fast as eyes follow.
 _INTERVAL = 100
-_HEIGHT = 116
+_HEIGHT = 136
 
 Curve = tuple[Sequence[float], Sequence[float]]
 
@@ -41,6 +41,8 @@ class CurvePlot(QWidget):
         self._plot.setMouseEnabled(False, False)
         self._plot.hideButtons()
         self._plot.setLabel("bottom", x_label)
+        # Half a tick label stands above the highest tick.
+        self._plot.getPlotItem().setContentsMargins(0, 8, 8, 2)
         self._plot.addLegend(offset=(4, -4), labelTextSize="8pt", colCount=2)
         if bounded:
             self._plot.setYRange(0, 1, padding=0.02)
