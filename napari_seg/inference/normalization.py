@@ -145,10 +145,28 @@ def _range(
         values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0
-    low, high = map(float, np.percentile(values.astype(np.float64), percentiles))
+    low, high = _percentiles(values, percentiles)
     if _is_flat(low, high):
         low, high = float(values.min()), float(values.max())
     return (low, low + 1.0) if _is_flat(low, high) else (low, high)
+
+
+def _percentiles(
+    values: NDArray[Any], percentiles: tuple[float, float]
+) -> tuple[float, float]:
+    """Return what ``np.percentile`` does, from a histogram where values are few."""
+    if values.dtype.kind != "u" or values.dtype.itemsize > 2:
+        low, high = np.percentile(values.astype(np.float64), percentiles)
+        return float(low), float(high)
+    below = np.bincount(values).cumsum()
+    low, high = (_at_rank(below, (values.size - 1) * q / 100) for q in percentiles)
+    return low, high
+
+
+def _at_rank(below: NDArray[np.intp], rank: float) -> float:
+    """Return the value of a fractional rank, interpolated between its neighbours."""
+    first, second = np.searchsorted(below, [int(rank), ceil(rank)], side="right")
+    return float(first + (second - first) * (rank - int(rank)))
 
 
 def _is_flat(low: float, high: float) -> bool:

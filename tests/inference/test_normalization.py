@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_seg.inference.axes import read_axes
-from napari_seg.inference.normalization import CLIP, channel_ranges, normalize
+from napari_seg.inference.normalization import (
+    CLIP,
+    _percentiles,
+    channel_ranges,
+    normalize,
+)
 from napari_seg.models.spec import ModelSpec, Normalization
 
 PERCENTILES = Normalization(1.0, 99.8)
@@ -121,3 +126,13 @@ def test_any_plane_gives_finite_values(
     assert result.dtype == np.float32
     assert result.shape == plane.shape
     assert ((result >= CLIP[0]) & (result <= CLIP[1])).all()
+
+
+@given(
+    hnp.arrays(np.uint16, st.integers(1, 300), elements=st.integers(0, 65535)),
+    st.floats(0, 49),
+    st.floats(51, 100),
+)
+def test_percentiles_of_few_values_are_numpys(values, low, high):
+    found = _percentiles(values, (low, high))
+    np.testing.assert_allclose(found, np.percentile(values, [low, high]), rtol=1e-9)
