@@ -43,7 +43,9 @@ class CurvePlot(QWidget):
         self._plot.setLabel("bottom", x_label)
         # Half a tick label stands above the highest tick.
         self._plot.getPlotItem().setContentsMargins(0, 8, 8, 2)
-        self._plot.addLegend(offset=(4, -4), labelTextSize="8pt", colCount=2)
+        # Scores lie high and losses fall: below the ones, right above the others.
+        corner = (4, -4) if bounded else (-4, 4)
+        self._plot.addLegend(offset=corner, labelTextSize="8pt", colCount=2)
         if bounded:
             self._plot.setYRange(0, 1, padding=0.02)
         self._curves: dict[str, pg.PlotDataItem] = {}
