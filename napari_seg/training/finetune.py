@@ -194,7 +194,6 @@ def finetune(
         options,
         budget,
         evaluate=held_out.first(_WATCHED).score if len(held_out) else None,
-        to_beat=Scores(before[0][:_WATCHED].sum(axis=0)).mean_dice,
         seed=seed,
     )
     # Dropout draws from the global state, which is handed back as it was.

@@ -146,7 +146,6 @@ def train(
     *,
     evaluate: Callable[[SegmentationModel], float] | None = None,
     evaluations: int = 8,
-    to_beat: float = math.nan,
     seed: int = 0,
 ) -> Generator[Step, None, None]:
     """Train `model` in place, one yield for each step.
@@ -169,9 +168,6 @@ def train(
         Maps the model (averaged weights, eval mode) to a score, higher is better.
     evaluations : int
         How often `evaluate` is called, spread evenly over the budget.
-    to_beat : float
-        Score of the model as it is now: training that never gets beyond it leaves
-        the model as it was. NaN takes whatever training gives.
     seed : int
         Seed of the augmentation.
 
@@ -191,9 +187,7 @@ def train(
     loss_function = LOSSES[options.loss]
     optimizer = _optimizer(model, options)
     average = _Average(model, options.average)
-    best, spent = to_beat, 0.0
-    if not math.isnan(to_beat):
-        average.keep()
+    best, spent = math.nan, 0.0
     start, step, evaluated = time.monotonic(), 0, 0
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
