@@ -1,14 +1,8 @@
-"""Computing devices: which there are, and a model on one of them."""
+"""Computing devices: which there are, and their memory."""
 
 from __future__ import annotations
 
-import copy
-from itertools import pairwise
-from typing import TypeVar
-
 import torch
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_seg.errors import DeviceError
 
@@ -18,10 +12,7 @@ __all__ = [
     "mixed_precision",
     "pick_device",
     "release_memory",
-    "twin",
 ]
-
-Model = TypeVar("Model", bound=nn.Module)
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
@@ -66,38 +57,6 @@ def describe_device(device: torch.device) -> str:
         return "GPU: Apple Metal (MPS)"
     threads = torch.get_num_threads()
     return f"CPU, {threads} thread{'s' * (threads != 1)}"
-
-
-def twin(model: Model, device: torch.device) -> Model:
-    """Return the model in evaluation mode on a device, and leave `model` as it is.
-
-    On the model's own device the twin shares its weights, so that this costs neither
-    memory nor time; only convolutions that are followed by batch normalisation have
-    weights of their own, into which it is folded. Hooks and mode of the twin are its
-    own.
-    """
-    # Tensors named in the memo are taken from there instead of being copied.
-    memo: dict[int, object] = {
-        id(parameter): nn.Parameter(parameter.detach().to(device), requires_grad=False)
-        for parameter in model.parameters()
-    }
-    memo |= {id(buffer): buffer.detach().to(device) for buffer in model.buffers()}
-    made = copy.deepcopy(model, memo).eval()
-    _fold_batch_norm(made)
-    return made
-
-
-def _fold_batch_norm(model: nn.Module) -> None:
-    """Merge each batch normalisation into the convolution before it, in sequences.
-
-    With fixed statistics both are one linear map; a pass over the features is saved
-    (on two CPU cores 6 to 22 % of a U-Net's time).
-    """
-    for sequence in [m for m in model.modules() if isinstance(m, nn.Sequential)]:
-        for index, (first, second) in enumerate(pairwise(sequence)):
-            if type(first) is nn.Conv2d and isinstance(second, nn.BatchNorm2d):
-                sequence[index] = fuse_conv_bn_eval(first, second)
-                sequence[index + 1] = nn.Identity()
 
 
 def mixed_precision(device: torch.device) -> torch.dtype | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from napari_seg.inference.device import twin
+from napari_seg.inference.twin import twin
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
 
 __all__ = ["exact_halo"]

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from napari_seg.inference.device import mixed_precision, release_memory, twin
+from napari_seg.inference.device import mixed_precision, release_memory
+from napari_seg.inference.twin import twin
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
 
 __all__ = ["Cancelled", "Cost", "TileRunner"]

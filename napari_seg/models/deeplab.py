@@ -6,13 +6,12 @@ Chen et al. 2017, "Rethinking Atrous Convolution" (arXiv:1706.05587) and Chen et
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.encoders import create_resnet
 from napari_seg.models.fcn import FCNResNet
-from napari_seg.models.layers import BatchNorm2d, interpolate
+from napari_seg.models.layers import BatchNorm2d, Concatenate, interpolate
 from napari_seg.models.spec import ModelSpec
 
 __all__ = ["ASPP", "DeepLabV3", "DeepLabV3Plus"]
@@ -71,15 +70,15 @@ class ASPP(nn.Module):
                 _ImagePooling(in_channels, channels),
             ]
         )
+        self.join = Concatenate()
         self.project = nn.Sequential(
             *_conv_bn_relu(len(self.convs) * channels, channels, 1), nn.Dropout(0.5)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, channels, H, W)."""
-        return self.project(  # type: ignore[no-any-return]
-            torch.cat([branch(x) for branch in self.convs], dim=1)
-        )
+        features = self.join(*(branch(x) for branch in self.convs))
+        return self.project(features)  # type: ignore[no-any-return]
 
 
 class DeepLabV3(FCNResNet):
@@ -114,6 +113,7 @@ class DeepLabV3Plus(SegmentationModel):
         self.decoder = nn.Sequential(
             _conv_bn_relu(256 + 48, 256, 3), _conv_bn_relu(256, 256, 3)
         )
+        self.join = Concatenate()
         self.head = nn.Conv2d(256, spec.n_classes, 1)
 
     def logits(self, x: Tensor) -> tuple[Tensor, None]:
@@ -121,5 +121,5 @@ class DeepLabV3Plus(SegmentationModel):
         features = self.backbone(x)
         low = self.low_level(features[1])
         context = interpolate(self.aspp(features[-1]), low.shape[-2:])
-        y = self.head(self.decoder(torch.cat([context, low], dim=1)))
+        y = self.head(self.decoder(self.join(context, low)))
         return interpolate(y, x.shape[-2:]), None

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["BatchNorm2d", "InstanceNorm2d", "interpolate", "pad_to_multiple"]
+__all__ = [
+    "BatchNorm2d",
+    "Concatenate",
+    "InstanceNorm2d",
+    "interpolate",
+    "pad_to_multiple",
+]
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -37,6 +44,14 @@ class InstanceNorm2d(nn.InstanceNorm2d):
             return super().forward(x)
         centred = x * 0
         return centred if not self.affine else centred + self.bias[:, None, None]
+
+
+class Concatenate(nn.Module):
+    """Join feature maps along the channels; a module, so that it can be exchanged."""
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """Join maps of (N, C_i, H, W) to (N, ΣC_i, H, W)."""
+        return torch.cat(features, dim=1)
 
 
 def interpolate(x: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_seg.errors import InputError
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.encoders import create_resnet
-from napari_seg.models.layers import BatchNorm2d, InstanceNorm2d, pad_to_multiple
+from napari_seg.models.layers import (
+    BatchNorm2d,
+    Concatenate,
+    InstanceNorm2d,
+    pad_to_multiple,
+)
 from napari_seg.models.spec import ModelSpec
 
 __all__ = ["NORMS", "ResNetUNet", "UNet"]
@@ -56,13 +60,14 @@ class UpBlock(nn.Module):
     def __init__(self, in_channels: int, skip: int, channels: int, norm: str) -> None:
         super().__init__()
         self.upsample = nn.ConvTranspose2d(in_channels, channels, 2, 2)
+        self.join = Concatenate()
         self.convs = DoubleConv(channels + skip, channels, norm)
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         """Return features (N, channels, 2 H, 2 W)."""
         x = self.upsample(x)
         if skip is not None:
-            x = torch.cat([skip, x], dim=1)
+            x = self.join(skip, x)
         return self.convs(x)  # type: ignore[no-any-return]
 
 

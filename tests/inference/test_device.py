@@ -9,9 +9,7 @@ from napari_seg.inference.device import (
     is_out_of_memory,
     mixed_precision,
     pick_device,
-    twin,
 )
-from napari_seg.models.registry import create_model
 
 
 def test_the_cpu_is_always_there() -> None:
@@ -44,34 +42,6 @@ def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         pick_device("mps")
     with pytest.raises(DeviceError, match="'gpu' is unknown; choose auto, cpu"):
         pick_device("gpu")
-
-
-def test_a_twin_shares_weights_but_not_mode_or_hooks() -> None:
-    model = create_model("unet", width=4, norm="none").train()
-
-    other = twin(model, torch.device("cpu"))
-    other.head.register_forward_hook(lambda *_: None)
-
-    assert model.training
-    assert not other.training
-    assert not model.head._forward_hooks
-    assert all(p.requires_grad for p in model.parameters())
-    pairs = zip(model.state_dict().values(), other.state_dict().values(), strict=True)
-    assert all(a.data_ptr() == b.data_ptr() for a, b in pairs)
-
-
-def test_a_twin_folds_batch_norm_and_says_the_same() -> None:
-    model = create_model("unet", width=4).train()
-    image = torch.rand(2, 1, 48, 64)
-    model(image)  # statistics that are not those of the start
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-
-    other = twin(model, torch.device("cpu"))
-
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in other.modules())
-    torch.testing.assert_close(other(image), model.eval()(image), rtol=0, atol=1e-4)
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, before[key])
 
 
 @pytest.mark.parametrize(
