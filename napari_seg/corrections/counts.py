@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ from napari_seg.scoring.confusion import Scores, scored_block
 from napari_seg.scoring.regions import Box, intersection, relative, split
 from napari_seg.scoring.tally import UNKNOWN, Tally
 
-__all__ = ["Counts"]
+__all__ = ["Counted", "Counts"]
+
+Counted: TypeAlias = tuple[NDArray[Any], NDArray[np.uint8]]
+"""Packed pixels and their reference."""
 
 
 class Counts:
@@ -43,33 +46,30 @@ class Counts:
         return self._tally.counts.reshape(4, 1 << self._bits, 256)
 
     def move(
-        self,
-        piece: Box,
-        changed: NDArray[np.bool_],
-        before: tuple[NDArray[Any], NDArray[np.uint8]],
-        after: tuple[NDArray[Any], NDArray[np.uint8]],
+        self, piece: Box, changed: NDArray[np.bool_], before: Counted, after: Counted
     ) -> None:
         """Count changed pixels anew.
 
         Parameters
         ----------
         piece : tuple of slice
-            Where the arrays lie.
+            Where the pixels lie.
         changed : ndarray of bool
-            Pixels that may differ between `before` and `after`.
+            Which pixels of `piece` may differ, N of them.
         before, after : (packed pixels, reference)
-            Of the shape of `changed`.
+            Of these, both (N,).
         """
         inside = intersection(piece, self.box)
         if inside is None:
             return
         if inside != piece:
-            part = relative(inside, piece)
-            changed = changed[part]
-            before = before[0][part], before[1][part]
-            after = after[0][part], after[1][part]
-        self._tally.remove(before[0][changed], before[1][changed])
-        self._tally.add(after[0][changed], after[1][changed])
+            within = np.zeros(changed.shape, bool)
+            within[relative(inside, piece)] = True
+            counted = within[changed]
+            before = before[0][counted], before[1][counted]
+            after = after[0][counted], after[1][counted]
+        self._tally.remove(*before)
+        self._tally.add(*after)
 
     def scores(self, n_classes: int, reviewed: bool) -> Scores:
         """Return the scores of all pixels, or of the accepted ones only."""

@@ -108,9 +108,7 @@ class Ledger:
             None if nothing changed.
         """
         box = self._settled.find(region)
-        if box is None:
-            return None
-        return self._settled.settle("edit", box, self._settled.with_edits)
+        return None if box is None else self._settled.edit(box)
 
     def predicted(self, region: Region, prediction: ArrayLike) -> Change:
         """Take in a prediction: write the mask where the user vouches for nothing.
@@ -132,6 +130,7 @@ class Ledger:
         """
         box = as_box(region, self.shape)
         new = self._checked_prediction(np.asarray(prediction), box)
+        self._settled.make_room_in(box)
         pixels, labels = self._settled.pixels, self.labels
 
         def rule(piece: Box, packed: Packed, reference: NDArray[np.uint8]) -> Packed:
@@ -184,6 +183,7 @@ class Ledger:
         rule: Callable[[Packed, NDArray[np.bool_]], Packed],
     ) -> Change:
         box = as_box(region, self.shape)
+        self._settled.make_room_in(box)
         chosen = np.broadcast_to(True if mask is None else mask, box_shape(box))
 
         def within(piece: Box, packed: Packed, reference: NDArray[np.uint8]) -> Packed:

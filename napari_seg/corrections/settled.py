@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_seg.corrections.change import Change, Kind, Pixels
-from napari_seg.corrections.counts import Counts
+from napari_seg.corrections.counts import Counted, Counts
 from napari_seg.corrections.packed import ACCEPTED, CORRECTED, Packed, PackedPixels
 from napari_seg.errors import LabelsError
 from napari_seg.scoring.regions import (
@@ -80,8 +80,8 @@ class Settled:
     def _fits(self, box: Box) -> bool:
         return all(self.pixels.fits(self.labels[piece]) for piece in split(box))
 
-    def _make_room(self, box: Box) -> None:
-        """Widen the packed pixels before a label that has no code comes in."""
+    def make_room_in(self, box: Box) -> None:
+        """Widen the packed pixels if a label in the box has no code."""
         if not self._fits(box):
             self._widen()
 
@@ -115,25 +115,48 @@ class Settled:
     def find(self, region: Region) -> Box | None:
         """Return the smallest box that holds every unseen edit within `region`."""
         box = as_box(region, self.labels.shape)
-        self._make_room(box)
+        self.make_room_in(box)
         found: Box | None = None
         for piece in split(box):
-            changed = self.pixels.changed(self.labels[piece], piece)
+            changed = self.pixels.changed(self.labels[piece], self.pixels.data[piece])
             found = union(found, changed_box(changed, piece))
         return found
+
+    def edit(self, box: Box) -> Change:
+        """Take in what the user did in `box`, which :meth:`find` returned.
+
+        What :meth:`settle` does with the rule :meth:`with_edits`, in half the time:
+        this runs for every dab of the brush.
+        """
+        before = self._copy(box, with_reference=False)
+        for piece in split(box):
+            labels, packed = self.labels[piece], self.pixels.data[piece]
+            changed = self.pixels.changed(labels, packed)
+            reference = self.reference[piece][changed]
+            old, new = packed[changed], labels[changed]
+            settled = self._edited(old, new, reference)
+            packed[changed] = settled
+            self._count_moved(piece, changed, (old, reference), (settled, reference))
+        return Change("edit", box, before, self._copy(box, with_reference=False))
+
+    def _edited(
+        self, packed: Packed, labels: NDArray[np.uint8], reference: NDArray[np.uint8]
+    ) -> Packed:
+        """Return the packed pixels of new labels: corrected, or as the model said."""
+        wrong = labels != untouched_label(reference)
+        kept = packed & self.bit(ACCEPTED)
+        edited: Packed = self.pixels.codes(labels) | kept | wrong * self.bit(CORRECTED)
+        return edited
 
     def with_edits(
         self, piece: Box, packed: Packed, reference: NDArray[np.uint8]
     ) -> Packed:
         """Rule: what the user did to the mask since it was last seen."""
         labels = self.labels[piece]
-        changed = self.pixels.changed(labels, piece)
+        changed = self.pixels.changed(labels, packed)
         if not changed.any():
             return packed
-        wrong = labels != untouched_label(reference)
-        # True is the flag CORRECTED, 1.
-        flags = self.pixels.flags(packed) & ACCEPTED | wrong.view(np.uint8)
-        return np.where(changed, self.pixels.pack(labels, flags), packed)
+        return np.where(changed, self._edited(packed, labels, reference), packed)
 
     def settle(
         self,
@@ -143,6 +166,8 @@ class Settled:
         reference: NDArray[np.uint8] | None = None,
     ) -> Change:
         """Apply `rule` to the pixels of `box`, and bring every sum up to date.
+
+        The labels in the box must have a code: see :meth:`make_room_in`.
 
         Parameters
         ----------
@@ -155,7 +180,6 @@ class Settled:
         reference : ndarray of uint8, optional
             The new reference of the box.
         """
-        self._make_room(box)
         before = self._copy(box, reference is not None)
         for piece in split(box):
             old = self.pixels.data[piece], self.reference[piece]
@@ -173,12 +197,22 @@ class Settled:
         changed = before[0] != after[0]
         if after[1] is not before[1]:
             changed |= before[1] != after[1]
-        self.whole.move(piece, changed, before, after)
-        if self.focused is not self.whole:
-            self.focused.move(piece, changed, before, after)
+        self._count_moved(
+            piece,
+            changed,
+            (before[0][changed], before[1][changed]),
+            (after[0][changed], after[1][changed]),
+        )
         self.pixels.data[piece] = after[0]
         if after[1] is not before[1]:
             self.reference[piece] = after[1]
+
+    def _count_moved(
+        self, piece: Box, changed: NDArray[np.bool_], before: Counted, after: Counted
+    ) -> None:
+        self.whole.move(piece, changed, before, after)
+        if self.focused is not self.whole:
+            self.focused.move(piece, changed, before, after)
 
     def _copy(self, box: Box, with_reference: bool) -> Pixels:
         packed = self.pixels.data[box]

@@ -138,13 +138,17 @@ def changed_box(changed: NDArray[np.bool_], origin: Box) -> Box | None:
     origin : tuple of slice
         Where `changed` lies; the result is in the same coordinates.
     """
-    if not changed.any():
+    if not changed.size:
         return None
     found = []
     for axis, place in enumerate(origin):
         others = tuple(i for i in range(changed.ndim) if i != axis)
-        at = np.flatnonzero(changed.any(axis=others))
-        found.append(slice(place.start + int(at[0]), place.start + int(at[-1]) + 1))
+        hit = np.atleast_1d(changed.any(axis=others))
+        first = int(hit.argmax())
+        if not hit[first]:
+            return None
+        last = len(hit) - int(hit[::-1].argmax())
+        found.append(slice(place.start + first, place.start + last))
     return tuple(found)
 
 
