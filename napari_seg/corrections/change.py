@@ -16,7 +16,8 @@ from napari_seg.scoring.regions import Box
 
 __all__ = ["Change", "Kind", "Pixels"]
 
-Kind: TypeAlias = Literal["edit", "predict", "accept", "unaccept"]
+Kind: TypeAlias = Literal["edit", "predict", "accept", "unaccept", "revert"]
+"""Who or what changed the mask; "revert" brings an earlier state back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ class Change:
 
     Attributes
     ----------
-    kind : {"edit", "predict", "accept", "unaccept"}
+    kind : {"edit", "predict", "accept", "unaccept", "revert"}
         Who or what did it.
     region : tuple of slice
         The box that holds all changes, one slice per axis.

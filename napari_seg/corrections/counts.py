@@ -21,6 +21,8 @@ Counted: TypeAlias = tuple[NDArray[Any], NDArray[np.uint8]]
 class Counts:
     """Pixels per flags, label and reference within a box, kept by moving pixels.
 
+    It begins with none: see :meth:`count`.
+
     Parameters
     ----------
     pixels : PackedPixels
@@ -35,10 +37,14 @@ class Counts:
         self, pixels: PackedPixels, reference: NDArray[np.uint8], box: Box
     ) -> None:
         self.box = box
+        self._pixels, self._reference = pixels, reference
         self._bits = pixels.bits
         self._tally = Tally(pixels.rows)
+
+    def count(self, box: Box) -> None:
+        """Count the pixels of a part of the box, which must be new."""
         for piece in split(box):
-            self._tally.add(pixels.data[piece], reference[piece])
+            self._tally.add(self._pixels.data[piece], self._reference[piece])
 
     @property
     def table(self) -> NDArray[np.int64]:

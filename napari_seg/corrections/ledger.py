@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_seg.corrections.audit import Audit
 from napari_seg.corrections.change import Change, Kind, Pixels
 from napari_seg.corrections.packed import ACCEPTED, CORRECTED, UNTOUCHED, Packed
 from napari_seg.corrections.settled import Settled, check_mask, untouched_label
@@ -192,6 +193,39 @@ class Ledger:
             return np.where(chosen[relative(piece, box)], rule(packed, wrong), packed)
 
         return self._settled.settle(kind, box, within)
+
+    def restore(self, region: Region, earlier: Pixels) -> Change | None:
+        """Bring a region back to an earlier state: mask, reference and flags.
+
+        Parameters
+        ----------
+        region : tuple of slices or None
+            Where; None is the whole mask.
+        earlier : Pixels
+            Labels, state and reference of the region.
+
+        Returns
+        -------
+        Change or None
+            None if the region is in that state already.
+        """
+        box = as_box(region, self.shape)
+        said = self.reference[box] if earlier.reference is None else earlier.reference
+        now = self._settled.pixels.data[box]
+        np.copyto(self.labels[box], earlier.labels)
+        self._settled.make_room_in(box)
+        packed = self._settled.pixels.pack(earlier.labels, earlier.state)
+        if np.array_equal(now, packed) and np.array_equal(self.reference[box], said):
+            return None
+
+        def rule(piece: Box, _packed: Packed, _said: NDArray[np.uint8]) -> Packed:
+            return packed[relative(piece, box)]
+
+        return self._settled.settle("revert", box, rule, said)
+
+    def audit(self) -> Audit:
+        """Return what looks over mask and sums, a piece a step."""
+        return Audit(self._settled)
 
     def replace_labels(self, labels: NDArray[np.uint8]) -> Change | None:
         """Keep another array as the mask, and take in how it differs."""

@@ -49,6 +49,8 @@ class Settled:
         Labels and flags as last seen.
     whole, focused : Counts
         The sums of all pixels, and of those in the chosen slice.
+    moves : int
+        Rises with every change.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Settled:
         self.labels = labels
         self.reference = reference
         self.box = as_box(None, labels.shape)
+        self.moves = 0
         self.pixels = PackedPixels(labels.shape)
         if not self._fits(self.box):
             self.pixels.widen()
@@ -75,7 +78,9 @@ class Settled:
         return self.pixels.pack(labels, wrong.view(np.uint8))
 
     def _count(self, box: Box) -> Counts:
-        return Counts(self.pixels, self.reference, box)
+        counts = Counts(self.pixels, self.reference, box)
+        counts.count(box)
+        return counts
 
     def _fits(self, box: Box) -> bool:
         return all(self.pixels.fits(self.labels[piece]) for piece in split(box))
@@ -96,6 +101,7 @@ class Settled:
 
     def recount(self) -> bool:
         """Count everything anew; return whether the running sums were right."""
+        self.moves += 1
         old, focus = self.whole, self.focused.box
         self.whole = self.focused = self._count(self.box)
         self.focus(focus)
@@ -210,6 +216,7 @@ class Settled:
     def _count_moved(
         self, piece: Box, changed: NDArray[np.bool_], before: Counted, after: Counted
     ) -> None:
+        self.moves += 1
         self.whole.move(piece, changed, before, after)
         if self.focused is not self.whole:
             self.focused.move(piece, changed, before, after)

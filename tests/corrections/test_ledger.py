@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sklearn.metrics import confusion_matrix
 
-from napari_seg.corrections.ledger import ACCEPTED, CORRECTED, Ledger
+from napari_seg.corrections.ledger import ACCEPTED, CORRECTED, Ledger, Pixels
 from napari_seg.errors import LabelsError
 from napari_seg.scoring.tally import UNKNOWN
 
@@ -124,6 +124,32 @@ class LedgerMachine(RuleBasedStateMachine):
         self.expect_edits(...)
         self.ledger.replace_labels(self.labels)
 
+    @rule(region=regions, label=painted)
+    def paint_unnoticed(self, region, label):
+        self.labels[region] = label
+        self.expect_edits(region)
+        audit = self.ledger.audit()
+        while not audit.done:
+            audit.step()
+
+    @rule(region=regions)
+    def remember(self, region):
+        labels, reference = self.labels[region].copy(), self.reference[region].copy()
+        flags = self.corrected[region].copy(), self.accepted[region].copy()
+        self.earlier = region, labels, reference, *flags
+
+    @rule()
+    def restore(self):
+        if self.earlier is None:
+            return
+        region, labels, reference, corrected, accepted = self.earlier
+        state = (corrected * CORRECTED + accepted * ACCEPTED).astype(np.uint8)
+        self.ledger.restore(region, Pixels(labels, state, reference))
+        self.seen[region], self.reference[region] = labels, reference
+        self.corrected[region], self.accepted[region] = corrected, accepted
+
+    earlier = None
+
     @rule(n_classes=st.sampled_from([2, 3, 5, 63, 64, 255]))
     def set_classes(self, n_classes):
         self.n_classes = n_classes
@@ -190,6 +216,41 @@ def ledger():
     reference = np.zeros((40, 50), np.uint8)
     reference[10:20, 10:20] = 1
     return Ledger(reference.copy(), reference, 2)
+
+
+def test_an_audit_finds_wrong_sums_and_repairs_them(ledger, caplog):
+    right = ledger.scores().confusion
+    ledger._settled.whole._tally.counts[0, 0] += 5
+    assert not np.array_equal(ledger.scores().confusion, right)
+    audit = ledger.audit()
+    while not audit.done:
+        assert audit.step() is None
+    np.testing.assert_array_equal(ledger.scores().confusion, right)
+    assert "sums of the score were wrong" in caplog.text
+
+
+def test_an_audit_begins_anew_after_a_stroke(ledger, caplog):
+    audit = ledger.audit()
+    audit.step()
+    ledger.labels[:5] = 1
+    ledger.edited()
+    while not audit.done:
+        assert audit.step() is None
+    assert not caplog.records
+
+
+def test_an_edit_that_nobody_told_of_is_found(ledger, caplog):
+    ledger.labels[12:14, 30:33] = 1
+    audit = ledger.audit()
+    changes = [change for _ in range(5) if (change := audit.step())]
+    assert [change.region for change in changes] == [(slice(12, 14), slice(30, 33))]
+    assert ledger.corrected_pixels == 6
+    assert "without notice" in caplog.text
+
+
+def test_nothing_is_reverted_where_nothing_changed(ledger):
+    now = Pixels(ledger.labels.copy(), ledger.state(), ledger.reference.copy())
+    assert ledger.restore(None, now) is None
 
 
 def test_undo_makes_a_pixel_untouched_again(ledger):
