@@ -19,6 +19,7 @@ from napari_seg.scoring.regions import Box, Region
 from napari_seg.workspace.choices import ModelChoice, ModelShelf, choice_from_file
 from napari_seg.workspace.lesson import Lesson, add_version
 from napari_seg.workspace.prediction import Predictor, Progress
+from napari_seg.workspace.review import Review
 from napari_seg.workspace.session import ImageSource, Session, View
 from napari_seg.workspace.tasks import Runner
 from napari_seg.workspace.teaching import Teacher
@@ -75,6 +76,7 @@ class Workspace:
         self.shelf = ModelShelf(self.home / "models")
         self.predictor = Predictor(runner)
         self.teacher = Teacher(runner)
+        self.review = Review(self)
         self.source: ImageSource | None = None
         self.choice: ModelChoice | None = None
         self.session: Session | None = None
@@ -261,16 +263,11 @@ class Workspace:
 
     def accept(self, view: View) -> None:
         """Count what is visible as reviewed and right."""
-        if self.begin() and self.session is not None:
-            self.settling.emit()
-            self._record(self.session.mask.accept(view.region))
-            self._reviewed()
+        self.review.view(view)
 
     def unaccept(self, view: View) -> None:
         """Take acceptance of what is visible back."""
-        if self.session is not None and self.session.ledger is not None:
-            self._record(self.session.ledger.unaccept(view.region))
-            self._reviewed()
+        self.review.view(view, back=True)
 
     def _reviewed(self) -> None:
         self.reviewed.emit()

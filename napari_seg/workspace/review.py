@@ -1,0 +1,296 @@
+"""Vouching for a part of the mask, by whatever the user points at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from psygnal import Signal
+
+from napari_seg.corrections.ledger import ACCEPTED, Ledger
+from napari_seg.scoring.regions import (
+    Box,
+    as_box,
+    box_shape,
+    changed_box,
+    pixels,
+    relative,
+    split,
+    union,
+)
+
+if TYPE_CHECKING:
+    from napari_seg.workspace.session import View
+    from napari_seg.workspace.workspace import Workspace
+
+__all__ = ["Area", "Review", "find_object", "polygon_areas"]
+
+Area: TypeAlias = tuple[Box, NDArray[np.bool_] | None]
+"""A box of the mask, and which of its pixels are meant; None is all of them."""
+
+_PIECE = 1 << 22
+"""Pixels accepted at once: as many as one record of the journal holds."""
+_WINDOW = 128
+"""Side of the first window in which an object is looked for."""
+_LARGEST = 1 << 26
+"""Pixels of the largest such window: beyond it, following an object takes seconds."""
+
+
+class Review:
+    """Accepts parts of the mask of a workspace, and takes acceptance back.
+
+    Every method returns whether the part counts as reviewed now (with `back`,
+    whether it no longer does), and tells the user what would work where it could
+    not.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Whose mask it is.
+
+    Attributes
+    ----------
+    changed : Signal(Box)
+        Acceptance changed somewhere in this box.
+    """
+
+    changed = Signal(object)
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def view(self, view: View, *, back: bool = False) -> bool:
+        """Accept what is visible."""
+        return self._whole(view.region, back)
+
+    def plane(self, index: tuple[int, ...], *, back: bool = False) -> bool:
+        """Accept the plane at `index`, one number for each axis before Y and X."""
+        return self._whole(tuple(slice(i, i + 1) for i in index), back)
+
+    def everything(self, *, back: bool = False) -> bool:
+        """Accept all planes."""
+        return self._whole((), back)
+
+    def object_at(
+        self, index: tuple[int, ...], point: Sequence[float], *, back: bool = False
+    ) -> bool:
+        """Accept the object under a point of a plane.
+
+        Parameters
+        ----------
+        index : tuple of int
+            The plane.
+        point : (y, x)
+            In pixels of the mask; their centres are whole numbers.
+        back : bool
+            Take acceptance back.
+        """
+        ledger = self._settled(back)
+        if ledger is None:
+            return False
+        plane = ledger.labels[index]
+        y, x = (int(v) for v in np.rint(point))
+        obstacle = _no_object(plane, (y, x), ledger.n_classes)
+        if obstacle:
+            return self._refuse(obstacle)
+        found = find_object(plane, (y, x))
+        if found is None:
+            return self._refuse(
+                "This object reaches too far to be followed: use Accept view where it "
+                "is right, or draw a polygon around that part."
+            )
+        box, mask = found
+        return self._review([(_in_plane(index, box), mask)], back)
+
+    def polygon(
+        self, index: tuple[int, ...], vertices: ArrayLike, *, back: bool = False
+    ) -> bool:
+        """Accept what lies inside of a polygon in a plane.
+
+        Parameters
+        ----------
+        index : tuple of int
+            The plane.
+        vertices : array of float, (N, 2)
+            Y and X of the corners, in pixels of the mask.
+        back : bool
+            Take acceptance back.
+        """
+        ledger = self._settled(back)
+        if ledger is None:
+            return False
+        height, width = ledger.shape[-2:]
+        areas = polygon_areas(vertices, (height, width))
+        if not areas:
+            return self._refuse(
+                "No pixel of the mask lies in this polygon: draw it over the image, "
+                "with three corners or more."
+            )
+        return self._review([(_in_plane(index, b), m) for b, m in areas], back)
+
+    def plane_obstacle(self) -> str:
+        """Return why a plane cannot be accepted for itself, or nothing."""
+        session = self._workspace.session
+        if session is not None and not session.reading.leading:
+            return "This image has a single plane: choose everything instead."
+        return ""
+
+    def _settled(self, back: bool) -> Ledger | None:
+        """Return the ledger after all edits came in, None without a mask."""
+        workspace = self._workspace
+        session = workspace.session
+        begun = session is not None and session.ledger is not None
+        if session is None or not (begun if back else workspace.begin()):
+            return None
+        workspace.settling.emit()
+        return session.ledger
+
+    def _whole(self, region: Box, back: bool) -> bool:
+        ledger = self._settled(back)
+        if ledger is None:
+            return False
+        pieces = split(as_box(region, ledger.shape), _PIECE)
+        return self._review([(piece, None) for piece in pieces], back)
+
+    def _review(self, areas: Iterable[Area], back: bool) -> bool:
+        """Do it piece by piece: what a change keeps of a piece is soon on disk."""
+        workspace = self._workspace
+        assert workspace.session is not None
+        ledger = workspace.session.mask
+        act = ledger.unaccept if back else ledger.accept
+        touched: Box | None = None
+        for box, mask in areas:
+            if _differs(ledger, box, mask, back):
+                workspace._record(act(box, mask))
+                touched = union(touched, box)
+        if touched is not None:
+            self.changed.emit(touched)
+        workspace._reviewed()
+        return True
+
+    def _refuse(self, reason: str) -> bool:
+        self._workspace.told.emit(reason)
+        return False
+
+
+def find_object(
+    plane: NDArray[np.uint8], point: tuple[int, int]
+) -> tuple[Box, NDArray[np.bool_]] | None:
+    """Return the connected pixels of one label around a point.
+
+    Parameters
+    ----------
+    plane : ndarray of uint8, (Y, X)
+        The labels.
+    point : (y, x)
+        A pixel of the object.
+
+    Returns
+    -------
+    (box, mask) or None
+        The smallest box that holds the object, and its pixels, which touch each
+        other by sides or corners.  None if its box has more than about 67 million
+        pixels.
+
+    Notes
+    -----
+    The window that is looked at grows until the object no longer touches its border:
+    the cost follows the object, never the plane.
+    """
+    # Here, since it takes a while to load, and few sessions need it.
+    from skimage.segmentation import flood
+
+    window = as_box(_around(point), plane.shape)
+    while pixels(window) <= _LARGEST:
+        start = tuple(p - s.start for p, s in zip(point, window, strict=True))
+        mask: NDArray[np.bool_] = flood(plane[window], start, connectivity=2)
+        grown = _grown(window, mask, plane.shape)
+        if grown == window:
+            box = changed_box(mask, window)
+            assert box is not None
+            return box, mask[relative(box, window)]
+        window = grown
+    return None
+
+
+def _around(point: tuple[int, int]) -> Box:
+    half = _WINDOW // 2
+    return tuple(slice(max(0, p - half), p + half) for p in point)
+
+
+def _grown(window: Box, mask: NDArray[np.bool_], shape: tuple[int, ...]) -> Box:
+    """Return a window twice as far towards each border that the mask touches."""
+    grown = []
+    for axis, part in enumerate(window):
+        length = part.stop - part.start
+        first, last = (bool(mask.take(at, axis).any()) for at in (0, -1))
+        start = max(0, part.start - length) if first else part.start
+        stop = min(shape[axis], part.stop + length) if last else part.stop
+        grown.append(slice(start, stop))
+    return tuple(grown)
+
+
+def polygon_areas(vertices: ArrayLike, shape: tuple[int, int]) -> list[Area]:
+    """Return the pixels whose centres lie in a polygon, in bands of rows.
+
+    Parameters
+    ----------
+    vertices : array of float, (N, 2)
+        Y and X of the corners.
+    shape : (height, width)
+        Of the plane.
+
+    Returns
+    -------
+    list of (box, mask)
+        Only bands in which there are such pixels.
+    """
+    from skimage.draw import polygon
+
+    corners = np.asarray(vertices, float).reshape(-1, 2)
+    if len(corners) < 3:
+        return []
+    low, high = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0)) + 1
+    sides = zip(low, high, shape, strict=True)
+    around = tuple(slice(*(int(np.clip(v, 0, n)) for v in ends)) for *ends, n in sides)
+    if any(part.start >= part.stop for part in around):
+        return []
+    areas: list[Area] = []
+    for band in split(around, _PIECE):
+        y, x = (corners - [part.start for part in band]).T
+        mask = np.zeros(box_shape(band), np.bool_)
+        mask[polygon(y, x, mask.shape)] = True
+        box = changed_box(mask, band)
+        if box is not None:
+            areas.append((box, mask[relative(box, band)]))
+    return areas
+
+
+def _in_plane(index: tuple[int, ...], box: Box) -> Box:
+    return (*(slice(i, i + 1) for i in index), *box)
+
+
+def _no_object(plane: NDArray[np.uint8], point: tuple[int, int], n_classes: int) -> str:
+    """Return why there is no object at a point, or nothing."""
+    if any(not 0 <= p < n for p, n in zip(point, plane.shape, strict=True)):
+        return "This place lies outside of the mask: click on an object in it."
+    label = int(plane[point])
+    if label == 0:
+        return (
+            "This is background, which is no object: click on an object, or draw a "
+            "polygon around the background that is right."
+        )
+    if label >= n_classes:
+        return "No class has this label: add the class, or paint with another one."
+    return ""
+
+
+def _differs(
+    ledger: Ledger, box: Box, mask: NDArray[np.bool_] | None, back: bool
+) -> bool:
+    """Return whether there is something to accept, or to take back."""
+    accepted = ledger.state(box) & ACCEPTED > 0
+    wanted = accepted if back else ~accepted
+    return bool(wanted.any() if mask is None else (wanted & mask).any())

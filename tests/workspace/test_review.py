@@ -1,0 +1,247 @@
+"""Reviewing by view, object, polygon, plane, and everything at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.draw import polygon2mask
+
+from napari_seg.corrections.ledger import ACCEPTED, Ledger
+from napari_seg.workspace import ImageSource, View, Workspace
+from napari_seg.workspace.review import find_object, polygon_areas
+from napari_seg.workspace.tasks import run_inline
+from tests.workspace.conftest import SIDE, Heard
+
+
+@pytest.fixture
+def ledger(workspace: Workspace, source: ImageSource) -> Ledger:
+    """Return the ledger of a flat mask with two objects that touch by a corner."""
+    return _begin(workspace, source)
+
+
+def _begin(workspace: Workspace, source: ImageSource) -> Ledger:
+    workspace.set_image(source)
+    assert workspace.begin()
+    assert workspace.session is not None
+    labels = workspace.session.mask.labels
+    labels[..., 10:20, 10:20] = 1
+    labels[..., 20:30, 20:30] = 1
+    labels[..., 60:70, 60:70] = 1
+    workspace.edited()
+    return workspace.session.mask
+
+
+def _accepted(ledger: Ledger) -> NDArray[np.bool_]:
+    return ledger.state() & ACCEPTED > 0
+
+
+# By object --------------------------------------------------------------------
+
+
+def test_an_object_is_what_touches_by_sides_and_corners(
+    workspace: Workspace, ledger: Ledger
+) -> None:
+    assert workspace.review.object_at((), (12.4, 14.6))
+    expected = np.zeros(ledger.shape, bool)
+    expected[10:20, 10:20] = expected[20:30, 20:30] = True
+    np.testing.assert_array_equal(_accepted(ledger), expected)
+    assert workspace.review.object_at((), (65, 65))
+    assert workspace.review.object_at((), (25, 25), back=True)
+    np.testing.assert_array_equal(_accepted(ledger), (ledger.labels == 1) & ~expected)
+
+
+def test_one_plane_of_a_stack(workspace: Workspace, image: NDArray[np.uint16]) -> None:
+    ledger = _begin(workspace, ImageSource("stack", np.stack([image] * 3)))
+    assert workspace.review.object_at((1,), (12, 12))
+    assert workspace.review.polygon((2,), [(50, 50), (50, 80), (80, 80)])
+    accepted = _accepted(ledger)
+    assert [bool(plane.any()) for plane in accepted] == [False, True, True]
+    assert accepted[1].sum() == 200
+    assert workspace.review.plane_obstacle() == ""
+    assert workspace.review.plane((0,))
+    assert _accepted(ledger)[0].all()
+    assert workspace.review.plane((2,), back=True)
+    assert not _accepted(ledger)[2].any()
+
+
+@pytest.mark.parametrize(
+    ("point", "words"),
+    [((0, 0), "background"), ((-1, 5), "outside"), ((5, SIDE + 3), "outside")],
+)
+def test_what_is_no_object_is_refused(
+    workspace: Workspace,
+    ledger: Ledger,
+    heard: Heard,
+    point: tuple[int, int],
+    words: str,
+) -> None:
+    assert not workspace.review.object_at((), point)
+    assert words in heard.told[-1]
+    assert "click" in heard.told[-1]
+    assert not _accepted(ledger).any()
+    assert not heard.failures
+
+
+def test_a_label_that_no_class_has_is_refused(
+    workspace: Workspace, ledger: Ledger, heard: Heard
+) -> None:
+    ledger.labels[60:70, 60:70] = 7
+    assert not workspace.review.object_at((), (65, 65))
+    assert "class" in heard.told[-1]
+    assert not _accepted(ledger).any()
+
+
+def test_waiting_edits_belong_to_the_object(
+    workspace: Workspace, ledger: Ledger
+) -> None:
+    def settle() -> None:
+        ledger.labels[30:35, 20:30] = 1
+        workspace.edited((slice(30, 35), slice(20, 30)))
+
+    workspace.settling.connect(settle)
+    assert workspace.review.object_at((), (12, 12))
+    workspace.settling.disconnect(settle)
+    assert _accepted(ledger)[34, 20]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_objects_are_those_of_scipy(seed: int) -> None:
+    noise = np.random.default_rng(seed).random((400, 700))
+    plane = (ndimage.gaussian_filter(noise, 5) > 0.499).astype(np.uint8)
+    labels, n = ndimage.label(plane, np.ones((3, 3)))
+    assert n > 3
+    for number in range(1, n + 1):
+        inside = np.argwhere(labels == number)
+        found = find_object(plane, tuple(inside[len(inside) // 2]))
+        assert found is not None
+        box, mask = found
+        whole = np.zeros(plane.shape, bool)
+        whole[box] = mask
+        np.testing.assert_array_equal(whole, labels == number)
+
+
+def test_a_small_object_in_a_large_plane_is_found_without_reading_it() -> None:
+    class Watched(np.ndarray):
+        read = 0
+
+        def __getitem__(self, key):  # type: ignore[no-untyped-def]
+            part = super().__getitem__(key)
+            Watched.read += np.size(part)
+            return np.asarray(part)
+
+    plane = np.zeros((8192, 8192), np.uint8)
+    plane[4000:4040, 4000:4300] = 1
+    assert find_object(plane.view(Watched), (4010, 4290)) is not None
+    assert Watched.read < 1 << 20
+
+
+# By polygon -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "vertices",
+    [
+        [(5.2, 7), (5, 60.5), (70, 90), (40, 30)],
+        [(-20, -20), (-20, 300), (50, 300), (90, -20)],
+        [(10, 10), (60, 60), (10, 60), (60, 10)],
+    ],
+    ids=["odd", "beyond the image", "crossing itself"],
+)
+def test_a_polygon_accepts_its_inside(
+    workspace: Workspace, ledger: Ledger, vertices: list[tuple[float, float]]
+) -> None:
+    assert workspace.review.polygon((), vertices)
+    expected = polygon2mask(ledger.shape, vertices)
+    assert 0 < expected.sum() < expected.size
+    np.testing.assert_array_equal(_accepted(ledger), expected)
+    assert workspace.review.polygon((), vertices, back=True)
+    assert not _accepted(ledger).any()
+
+
+def test_large_polygons_are_done_in_bands() -> None:
+    vertices = [(100, 200), (100, 2900), (2900, 2500), (2000, 100)]
+    whole = np.zeros((3000, 3000), bool)
+    areas = polygon_areas(vertices, whole.shape)
+    assert len(areas) > 1
+    for box, mask in areas:
+        whole[box] = mask
+    np.testing.assert_array_equal(whole, polygon2mask(whole.shape, vertices))
+
+
+@pytest.mark.parametrize(
+    "vertices", [[(5, 5), (9, 9)], [(-9, -9), (-9, -5), (-5, -5)], []]
+)
+def test_polygons_without_pixels_are_refused(
+    workspace: Workspace,
+    ledger: Ledger,
+    heard: Heard,
+    vertices: list[tuple[float, float]],
+) -> None:
+    assert not workspace.review.polygon((), vertices)
+    assert "three corners" in heard.told[-1]
+    assert not _accepted(ledger).any()
+
+
+# Everything, and what is told -------------------------------------------------
+
+
+def test_everything_and_back(
+    workspace: Workspace, ledger: Ledger, heard: Heard
+) -> None:
+    assert workspace.review.everything()
+    assert ledger.reviewed_fraction == 1
+    assert "everything" in workspace.review.plane_obstacle()
+    assert workspace.review.everything(back=True)
+    assert ledger.accepted_pixels == 0
+    assert ledger.corrected_pixels == (ledger.labels == 1).sum()
+    assert not heard.failures
+
+
+def test_the_changed_box_is_told_and_nothing_is_recorded_twice(
+    workspace: Workspace, ledger: Ledger
+) -> None:
+    boxes = []
+    workspace.review.changed.connect(boxes.append)
+    session = workspace.session
+    assert session is not None
+    assert workspace.review.object_at((), (65, 65))
+    assert boxes == [(slice(60, 70), slice(60, 70))]
+    assert session.flush(10)
+    assert workspace.review.object_at((), (65, 65))
+    assert session.pending == 0
+    assert len(boxes) == 1
+
+
+def test_without_a_mask_nothing_is_taken_back(workspace: Workspace) -> None:
+    assert not workspace.review.everything()
+    assert not workspace.review.everything(back=True)
+    assert not workspace.review.object_at((), (5, 5))
+    assert not workspace.review.polygon((), [(0, 0), (0, 9), (9, 9)])
+    assert workspace.review.plane_obstacle() == ""
+
+
+@pytest.fixture
+def again(user_home: Path, model_file: Path) -> Iterator[Workspace]:
+    workspace = Workspace(run_inline)
+    workspace.open_model(model_file)
+    yield workspace
+    workspace.close()
+
+
+def test_what_was_accepted_is_there_again(
+    workspace: Workspace, ledger: Ledger, source: ImageSource, again: Workspace
+) -> None:
+    workspace.review.object_at((), (12, 12))
+    workspace.review.polygon((), [(50, 50), (50, 80), (80, 80)])
+    workspace.review.view(View((), slice(0, 5), slice(0, 9)))
+    accepted = _accepted(ledger)
+    workspace.close()
+    again.set_image(ImageSource("plate", source.data.copy()))
+    assert again.begin()
+    assert again.session is not None
+    np.testing.assert_array_equal(_accepted(again.session.mask), accepted)
