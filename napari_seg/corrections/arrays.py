@@ -7,15 +7,20 @@ when writing returns.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import zarr
+from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
 from napari_seg.corrections.change import Pixels
@@ -25,7 +30,14 @@ from napari_seg.errors import ProjectError
 from napari_seg.scoring.regions import Box, box_shape, intersection, relative
 from napari_seg.scoring.tally import UNKNOWN
 
-__all__ = ["ChunkWriter", "MaskArrays", "create_arrays", "open_arrays"]
+__all__ = [
+    "ChunkWriter",
+    "MaskArrays",
+    "create_arrays",
+    "open_arrays",
+    "read_arrays",
+    "remove_leftovers",
+]
 
 MaskArrays: TypeAlias = dict[str, Any]
 """The zarr arrays `labels`, `reference` and `state`, by name."""
@@ -33,6 +45,8 @@ MaskArrays: TypeAlias = dict[str, Any]
 _Key: TypeAlias = tuple[str, tuple[int, ...]]
 _CHUNK = 512
 _EMPTY = {"labels": 0, "reference": UNKNOWN, "state": 0}
+_READERS = 4
+"""Threads that decode chunks: they wait for the disk in turns."""
 
 
 def open_arrays(path: Path, shape: tuple[int, ...], read_only: bool) -> MaskArrays:
@@ -73,9 +87,81 @@ def create_arrays(path: Path, shape: tuple[int, ...]) -> MaskArrays:
     }
     for name, value in _EMPTY.items():
         arrays[name] = group.create_array(
-            name, shape=shape, chunks=chunks, dtype="uint8", fill_value=value
+            name,
+            shape=shape,
+            chunks=chunks,
+            dtype="uint8",
+            fill_value=value,
+            # A chunk that the disk has garbled is not taken for a mask.
+            compressors=ZstdCodec(level=1, checksum=True),
         )
     return arrays
+
+
+def read_arrays(arrays: MaskArrays) -> dict[str, NDArray[np.uint8]]:
+    """Read all pixels of all arrays, by name.
+
+    Raises
+    ------
+    ProjectError
+        If a chunk is damaged.
+    """
+    # zarr takes 0.5 ms for each chunk, most of it to hand it from thread to thread.
+    with ThreadPoolExecutor(_READERS) as pool:
+        return {
+            name: _read_chunks(array, pool)
+            if _is_plain(array)
+            else np.asarray(array[...])
+            for name, array in arrays.items()
+        }
+
+
+def _is_plain(array: Any) -> bool:
+    """Whether each chunk is one file of one zstd stream, as we write them."""
+    codecs = [codec.to_dict()["name"] for codec in array.metadata.codecs]
+    local = isinstance(array.store, LocalStore)
+    return local and codecs == ["bytes", "zstd"] and array.dtype == np.uint8
+
+
+def _read_chunks(array: Any, pool: ThreadPoolExecutor) -> NDArray[np.uint8]:
+    # Memory that nobody has written to is zero, and costs nothing until then.
+    whole = np.zeros(array.shape, np.uint8)
+    folder = Path(array.store.root) / array.path
+
+    def read(chunk: tuple[int, ...]) -> None:
+        starts = [i * n for i, n in zip(chunk, array.chunks, strict=True)]
+        target = whole[
+            tuple(slice(i, i + n) for i, n in zip(starts, array.chunks, strict=True))
+        ]
+        path = folder / array.metadata.encode_chunk_key(chunk)
+        try:
+            pixels = np.frombuffer(Zstd().decode(path.read_bytes()), np.uint8)
+            pixels = pixels.reshape(array.chunks)
+        except FileNotFoundError:
+            if array.fill_value:
+                target[...] = array.fill_value
+        except (ValueError, RuntimeError) as error:
+            raise ProjectError(
+                f"{path} is damaged ({error}). Restore it from a copy, or move it "
+                "away: its part of the mask is empty then, but for the corrections "
+                "in the journal."
+            ) from error
+        else:
+            # Chunks at the border are larger than what is left of the array.
+            target[...] = pixels[tuple(slice(0, n) for n in target.shape)]
+
+    for _ in pool.map(read, product(*map(range, array.cdata_shape))):
+        pass
+    return whole
+
+
+def remove_leftovers(arrays: MaskArrays) -> None:
+    """Remove chunks that a program which was killed had begun to write."""
+    for array in arrays.values():
+        for path in (Path(array.store.root) / array.path).rglob("*.partial"):
+            if f".{os.getpid()}." not in path.name:
+                with suppress(OSError):
+                    path.unlink()
 
 
 class ChunkWriter:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
-from napari_seg.corrections.change import Change
+from napari_seg.corrections.change import Change, Kind
 from napari_seg.corrections.records import Record, encode, parts
 from napari_seg.corrections.segments import SegmentWriter
 from napari_seg.errors import StorageError
@@ -68,7 +68,8 @@ class Journal:
         self._waiting: deque[Record] = deque()
         self._news = threading.Condition()
         self._closing = False
-        self._seq = 0
+        self._seq = self._stroke = 0
+        self._stroke_kind: Kind | None = None
         self._file = SegmentWriter(folder)
         self.error: StorageError | None = None
         """Why the last attempt to write failed; None when it worked."""
@@ -103,10 +104,21 @@ class Journal:
         with self._news:
             if self._closing:
                 raise StorageError("The journal is closed; open the project again.")
+            if change.kind != self._stroke_kind:
+                self._stroke, self._stroke_kind = self._stroke + 1, change.kind
             for part in parts(change):
-                self._waiting.append(Record(part, now, self._seq))
+                self._waiting.append(Record(part, now, self._seq, self._stroke))
                 self._seq += 1
             self._news.notify_all()
+
+    def stroke_finished(self) -> None:
+        """End a stroke, or all tiles of a prediction; returns at once.
+
+        What is appended from now on gets another number.  A change of another kind
+        does so by itself.
+        """
+        with self._news:
+            self._stroke_kind = None
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything is on disk; return whether it is.
@@ -151,7 +163,8 @@ class Journal:
         while batch := self._next_batch():
             try:
                 self._file.write(b"".join(encode(record) for record in batch))
-            except OSError as error:
+            except (OSError, MemoryError) as error:
+                # Whatever the system lacks now it may have later.
                 self._failed(error)
                 if self._give_up():
                     return
@@ -173,11 +186,12 @@ class Journal:
             self.saved_at, self.error = time.time(), None
             self._news.notify_all()
 
-    def _failed(self, cause: OSError) -> None:
+    def _failed(self, cause: OSError | MemoryError) -> None:
+        reason = getattr(cause, "strerror", None) or str(cause) or "out of memory"
         error = StorageError(
-            f"The last corrections cannot be saved in {self._folder} "
-            f"({cause.strerror or cause}). They are kept in memory and saved as soon "
-            "as this works; free some space or check the disk."
+            f"The last corrections cannot be saved in {self._folder} ({reason}). "
+            "They are kept in memory and saved as soon as this works; free some space "
+            "or check the disk."
         )
         error.__cause__ = cause
         with self._news:

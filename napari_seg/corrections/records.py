@@ -6,8 +6,9 @@ A record is, in little-endian order::
     uint32    length of the header
     uint32    length of the payload
     uint32    CRC-32 of header and payload
-    header    JSON: kind, time (s since 1970), seq, region [[start, stop], ...],
-              arrays (names), shape, dtype, sizes (bytes of each zlib stream)
+    header    JSON: kind, time (s since 1970), seq, stroke, changed (pixels), region
+              [[start, stop], ...], arrays (names), shape, dtype, sizes (bytes of each
+              zlib stream)
     payload   two zlib streams, the box before and after the change; each holds
               the arrays one after the other in C order
 
@@ -23,16 +24,26 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_seg.corrections.change import Change, Pixels
+from napari_seg.corrections.change import Change, Kind, Pixels
 from napari_seg.scoring.regions import Box, relative, split
 
-__all__ = ["Record", "arrays_of", "encode", "parts", "read_after", "read_records"]
+__all__ = [
+    "Record",
+    "StoredRecord",
+    "arrays_of",
+    "encode",
+    "parts",
+    "read_after",
+    "read_records",
+    "stored_records",
+]
 
 _LOG = logging.getLogger(__name__)
 _MAGIC = b"NSJ1"
@@ -53,11 +64,92 @@ class Record:
         Seconds since 1970.
     seq : int
         Running number within one run of the program.
+    stroke : int or None
+        Running number of the stroke that the change is a part of, within one run of
+        the program; None in journals of earlier versions.
     """
 
     change: Change
     time: float
     seq: int
+    stroke: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRecord:
+    """A whole record as it lies in a file: read only as far as one asks.
+
+    Attributes
+    ----------
+    data : memoryview
+        Its bytes.
+    end : int
+        Where in the file it ends.
+    """
+
+    data: memoryview
+    end: int
+
+    @cached_property
+    def _header(self) -> dict[str, Any]:
+        length = _PREFIX.unpack_from(self.data)[1]
+        header: dict[str, Any] = json.loads(bytes(self.data[_PREFIX.size :][:length]))
+        return header
+
+    @property
+    def kind(self) -> Kind:
+        """Who or what did it."""
+        kind: Kind = self._header["kind"]
+        return kind
+
+    @property
+    def time(self) -> float:
+        """Seconds since 1970."""
+        return float(self._header["time"])
+
+    @property
+    def seq(self) -> int:
+        """Running number within one run of the program."""
+        return int(self._header["seq"])
+
+    @property
+    def stroke(self) -> int | None:
+        """Number of the stroke, None in journals of earlier versions."""
+        stroke: int | None = self._header.get("stroke")
+        return stroke
+
+    @property
+    def region(self) -> Box:
+        """The box that holds all changes."""
+        return tuple(slice(start, stop) for start, stop in self._header["region"])
+
+    @property
+    def changed(self) -> int:
+        """Number of pixels that got another label or flag."""
+        known: int | None = self._header.get("changed")
+        return _changed(self.before(), self.after()) if known is None else known
+
+    def before(self) -> Pixels:
+        """Decode the box before the change."""
+        return self._pixels(0)
+
+    def after(self) -> Pixels:
+        """Decode the box after the change."""
+        return self._pixels(1)
+
+    def record(self) -> Record:
+        """Decode everything."""
+        change = Change(self.kind, self.region, self.before(), self.after())
+        return Record(change, self.time, self.seq, self.stroke)
+
+    def _pixels(self, stage: int) -> Pixels:
+        header = self._header
+        payload = self.data[_PREFIX.size + _PREFIX.unpack_from(self.data)[1] :]
+        start = sum(header["sizes"][:stage])
+        stream = payload[start : start + header["sizes"][stage]]
+        raw = np.frombuffer(zlib.decompress(stream), np.uint8)
+        arrays = raw.reshape(len(header["arrays"]), *header["shape"])
+        return Pixels(**dict(zip(header["arrays"], arrays, strict=True)))
 
 
 def parts(change: Change) -> Iterator[Change]:
@@ -94,6 +186,8 @@ def encode(record: Record) -> bytes:
         "kind": change.kind,
         "time": record.time,
         "seq": record.seq,
+        "stroke": record.stroke,
+        "changed": _changed(change.before, change.after),
         "region": [[s.start, s.stop] for s in change.region],
         "arrays": [name for name, _ in arrays_of(change.after)],
         "shape": change.labels.shape,
@@ -105,33 +199,33 @@ def encode(record: Record) -> bytes:
     return _PREFIX.pack(_MAGIC, len(text), len(payload), checksum) + text + payload
 
 
+def _changed(before: Pixels, after: Pixels) -> int:
+    changed = (before.labels != after.labels) | (before.state != after.state)
+    return int(np.count_nonzero(changed))
+
+
 def read_records(path: Path) -> Iterator[Record]:
     """Yield the whole records of a journal file, in the order of writing.
 
     A torn last record, as a crash leaves it, is passed over; so is any other
     damage, which is logged as a warning.
     """
-    for data in _whole_records(path):
-        header = _header(data)
-        before, after = (_pixels(data, header, stage) for stage in (0, 1))
-        change = Change(header["kind"], _region(header), before, after)
-        yield Record(change, header["time"], header["seq"])
+    return (stored.record() for stored in stored_records(path))
 
 
 def read_after(path: Path) -> Iterator[tuple[Box, Pixels]]:
     """Yield only the box of each record and its pixels after the change."""
-    for data in _whole_records(path):
-        header = _header(data)
-        yield _region(header), _pixels(data, header, 1)
+    return ((stored.region, stored.after()) for stored in stored_records(path))
 
 
-def _whole_records(path: Path) -> Iterator[memoryview]:
+def stored_records(path: Path) -> Iterator[StoredRecord]:
+    """Yield what :func:`read_records` does, not decoded yet."""
     data = memoryview(path.read_bytes())
     position = 0
     while position < len(data):
         end = _whole_record(data, position)
         if end is not None:
-            yield data[position:end]
+            yield StoredRecord(data[position:end], end)
             position = end
             continue
         following = _next_record(data, position + 1)
@@ -165,23 +259,3 @@ def _next_record(data: memoryview, start: int) -> int | None:
             return found
         found = content.find(_MAGIC, found + 1)
     return None
-
-
-def _header(data: memoryview) -> dict[str, Any]:
-    length = _PREFIX.unpack_from(data)[1]
-    header: dict[str, Any] = json.loads(bytes(data[_PREFIX.size :][:length]))
-    return header
-
-
-def _region(header: dict[str, Any]) -> Box:
-    return tuple(slice(start, stop) for start, stop in header["region"])
-
-
-def _pixels(data: memoryview, header: dict[str, Any], stage: int) -> Pixels:
-    """Return the arrays of one stage: 0 before, 1 after the change."""
-    payload = data[_PREFIX.size + _PREFIX.unpack_from(data)[1] :]
-    start = sum(header["sizes"][:stage])
-    stream = payload[start : start + header["sizes"][stage]]
-    raw = np.frombuffer(zlib.decompress(stream), np.uint8)
-    arrays = raw.reshape(len(header["arrays"]), *header["shape"])
-    return Pixels(**dict(zip(header["arrays"], arrays, strict=True)))

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from napari_seg.corrections.durable import sync_folder
 
-__all__ = ["SegmentWriter", "finish", "finished", "segments", "write_all"]
+__all__ = [
+    "SegmentWriter",
+    "all_segments",
+    "finish",
+    "finished",
+    "number",
+    "segments",
+    "write_all",
+]
 
 
 class SegmentWriter:
@@ -32,7 +40,7 @@ class SegmentWriter:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        taken = [_number(p) for p in (*segments(folder), *finished(folder))]
+        taken = [number(p) for p in (*segments(folder), *finished(folder))]
         self._number = 1 + max(taken, default=0)
         self._descriptor: int | None = None
         self._lock = threading.Lock()
@@ -59,14 +67,19 @@ class SegmentWriter:
         """Start a new segment; return the closed ones, oldest first."""
         with self._lock:
             self._close()
-            done = [p for p in segments(self._folder) if _number(p) < self._number]
+            done = [p for p in segments(self._folder) if number(p) < self._number]
         return done
 
     def _open(self) -> int:
-        if self._descriptor is None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            self._descriptor = os.open(self._path, flags, 0o644)
-            sync_folder(self._folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        while self._descriptor is None:
+            try:
+                self._descriptor = os.open(self._path, flags, 0o644)
+            except FileExistsError:
+                # Somebody else's, where a network file system knows no locks.
+                self._number += 1
+            else:
+                sync_folder(self._folder)
         return self._descriptor
 
     @property
@@ -102,12 +115,19 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 def segments(folder: Path) -> list[Path]:
     """Return the segment files of a journal, oldest first."""
-    return sorted(folder.glob("[0-9]*.bin"), key=_number)
+    return sorted(folder.glob("[0-9]*.bin"), key=number)
 
 
 def finished(folder: Path) -> list[Path]:
     """Return the segments that were taken over into the store, oldest first."""
-    return sorted(folder.glob("[0-9]*.done"), key=_number)
+    return sorted(folder.glob("[0-9]*.done"), key=number)
+
+
+def all_segments(folder: Path) -> list[Path]:
+    """Return both, oldest first: everything that the journal still knows."""
+    # A segment that is set aside meanwhile is listed once, or under its old name.
+    found = {number(path): path for path in (*finished(folder), *segments(folder))}
+    return [found[key] for key in sorted(found)]
 
 
 def finish(paths: list[Path], keep_bytes: int) -> None:
@@ -126,5 +146,6 @@ def finish(paths: list[Path], keep_bytes: int) -> None:
                 path.unlink()
 
 
-def _number(path: Path) -> int:
+def number(path: Path) -> int:
+    """Return the number of a segment; it stays when the segment becomes history."""
     return int(path.stem)

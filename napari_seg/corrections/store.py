@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,18 +22,20 @@ from napari_seg.corrections.arrays import (
     MaskArrays,
     create_arrays,
     open_arrays,
+    read_arrays,
+    remove_leftovers,
 )
-from napari_seg.corrections.change import Change, Pixels
+from napari_seg.corrections.change import Change
 from napari_seg.corrections.journal import ErrorListener, Journal
 from napari_seg.corrections.records import (
     Record,
+    StoredRecord,
     arrays_of,
     read_after,
-    read_records,
+    stored_records,
 )
-from napari_seg.corrections.segments import finish, finished, segments
+from napari_seg.corrections.segments import all_segments, finish, number, segments
 from napari_seg.errors import StorageError
-from napari_seg.scoring.regions import Box
 
 __all__ = ["ImageStore", "StoredMask"]
 
@@ -43,6 +45,8 @@ _LONG_JOURNAL = 4 << 20
 _MANY_RECORDS = 256
 """Records replayed at opening that start a compaction."""
 _HISTORY_BYTES = 64 << 20
+_SETTLE_SECONDS = 5.0
+"""After opening, compaction waits: the user wants the processor for other things."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,13 +145,13 @@ class ImageStore:
         # The journal first: compaction by another program moves records from there
         # into the arrays, never back.
         paths = segments(self._journal_folder)
-        records = [record for path in paths for record in _still_there(path)]
-        mask = {name: np.asarray(array[...]) for name, array in self._arrays.items()}
-        for region, after in records:
-            for name, values in arrays_of(after):
-                mask[name][region] = values
+        records = [stored for path in paths for stored in _still_there(path)]
+        mask = read_arrays(self._arrays)
+        for stored in records:
+            for name, values in arrays_of(stored.after()):
+                mask[name][stored.region] = values
         if len(records) > _MANY_RECORDS:
-            self._compact_soon()
+            self._compact_soon(_SETTLE_SECONDS)
         return StoredMask(**mask)
 
     def history(self) -> Iterator[Record]:
@@ -155,8 +159,31 @@ class ImageStore:
 
         The most recent ones are always there; older ones up to 64 MB.
         """
-        for path in (*finished(self._journal_folder), *segments(self._journal_folder)):
-            yield from read_records(path)
+        return (stored.record() for _, stored in self.stored())
+
+    def stored(
+        self, newest_first: bool = False
+    ) -> Iterator[tuple[tuple[int, int], StoredRecord]]:
+        """Yield what :meth:`history` does, not decoded yet, each with its place.
+
+        Parameters
+        ----------
+        newest_first : bool
+            Go backwards.
+
+        Yields
+        ------
+        place : (int, int)
+            Number of the segment, and where in it the record ends; grows with time.
+        record : StoredRecord
+            As it lies in the file.
+        """
+        paths = all_segments(self._journal_folder)
+        for path in reversed(paths) if newest_first else paths:
+            found: Iterable[StoredRecord] = _wherever(path)
+            if newest_first:
+                found = reversed(list(found))
+            yield from (((number(path), stored.end), stored) for stored in found)
 
     def append(self, change: Change) -> None:
         """Save a change; returns at once.
@@ -174,20 +201,31 @@ class ImageStore:
         if self._journal.size > _LONG_JOURNAL:
             self._compact_soon()
 
+    def stroke_finished(self) -> None:
+        """End a stroke, or all tiles of a prediction; returns at once.
+
+        What was appended since the last call, and is of one kind, belongs together.
+        """
+        if self._journal is not None:
+            self._journal.stroke_finished()
+
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every change is on disk; return whether it is."""
         return self._journal is None or self._journal.flush(timeout)
 
-    def _compact_soon(self) -> None:
+    def _compact_soon(self, pause: float = 0.0) -> None:
         if self._journal is None or self._compacting.locked():
             return
         threading.Thread(
             target=self._compact_in_background,
+            args=(pause,),
             name="napari-seg compaction",
             daemon=True,
         ).start()
 
-    def _compact_in_background(self) -> None:
+    def _compact_in_background(self, pause: float) -> None:
+        if self._closing.wait(pause):
+            return
         try:
             self.compact()
         except StorageError as error:
@@ -211,6 +249,7 @@ class ImageStore:
             return
         with self._compacting:
             closed = self._journal.rotate()
+            remove_leftovers(self._arrays)
             try:
                 if self._take_over(closed):
                     finish(closed, _HISTORY_BYTES)
@@ -243,9 +282,19 @@ class ImageStore:
                 self._journal.close()
 
 
-def _still_there(path: Path) -> list[tuple[Box, Pixels]]:
+def _still_there(path: Path) -> list[StoredRecord]:
     """Return the records of a segment; none if another program just took it over."""
     try:
-        return list(read_after(path))
+        return list(stored_records(path))
     except FileNotFoundError:
         return []
+
+
+def _wherever(path: Path) -> Iterator[StoredRecord]:
+    """Yield the records of a segment, also if it becomes history meanwhile."""
+    for each in (path, path.with_suffix(".done")):
+        try:
+            yield from stored_records(each)
+        except FileNotFoundError:
+            continue
+        return

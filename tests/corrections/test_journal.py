@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from napari_seg.corrections import journal as journal_module
 from napari_seg.corrections import records as records_module
 from napari_seg.corrections import segments as segments_module
 from napari_seg.corrections.journal import Journal
@@ -239,3 +240,86 @@ for i in range(40):
 """
     subprocess.run([sys.executable, "-c", script], check=True)
     assert len(changes_in(tmp_path)) == 40
+
+
+def strokes_of(folder):
+    return [r.stroke for path in segments(folder) for r in read_records(path)]
+
+
+def test_changes_up_to_the_end_of_a_stroke_share_its_number(tmp_path, painter):
+    journal = Journal(tmp_path)
+
+    def dab():
+        painter.ledger.labels[0, :5] += 1
+        journal.append(painter.ledger.edited())
+
+    dab()
+    dab()
+    journal.stroke_finished()
+    dab()
+    journal.append(painter.ledger.accept())
+    dab()
+    journal.close()
+    assert strokes_of(tmp_path) == [1, 1, 2, 3, 4]
+
+
+def test_parts_of_a_large_change_are_one_stroke(tmp_path, painter, monkeypatch):
+    monkeypatch.setattr(records_module, "_LIMIT", 100)
+    journal = Journal(tmp_path)
+    painter.ledger.labels[:] = 1
+    journal.append(painter.ledger.edited())
+    journal.close()
+    assert set(strokes_of(tmp_path)) == {1}
+
+
+def test_a_number_that_another_program_took_is_passed_over(tmp_path, painter):
+    journal = Journal(tmp_path)
+    (tmp_path / "00000001.bin").write_bytes(b"")
+    journal.append(painter.change())
+    assert journal.flush(10)
+    journal.close()
+    assert [path.name for path in segments(tmp_path)] == [
+        "00000001.bin",
+        "00000002.bin",
+    ]
+
+
+def test_torn_at_every_byte_of_the_last_record_loses_only_that(tmp_path, painter):
+    coded = [encode(Record(painter.change(), 0.0, i, i)) for i in range(3)]
+    path = tmp_path / "1.bin"
+    content = b"".join(coded)
+    for cut in range(len(content) - len(coded[2]), len(content)):
+        path.write_bytes(content[:cut])
+        assert [record.seq for record in read_records(path)] == [0, 1]
+
+
+@pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
+def test_a_flipped_byte_anywhere_loses_at_most_its_record(tmp_path, painter, mask):
+    coded = [encode(Record(painter.change(), 0.0, i, i)) for i in range(3)]
+    path = tmp_path / "1.bin"
+    content = bytearray(b"".join(coded))
+    owners = [i for i, record in enumerate(coded) for _ in record]
+    for at, owner in enumerate(owners):
+        content[at] ^= mask
+        path.write_bytes(content)
+        left = [i for i in range(3) if i != owner]
+        assert [record.seq for record in read_records(path)] == left
+        content[at] ^= mask
+
+
+def test_lack_of_memory_is_tried_again_like_a_full_disk(tmp_path, painter, monkeypatch):
+    told = []
+
+    def encode_without_memory(_record):
+        raise MemoryError
+
+    journal = Journal(tmp_path, told.append, retry_seconds=0.01)
+    monkeypatch.setattr(journal_module, "encode", encode_without_memory)
+    journal.append(painter.change())
+    while journal.error is None:
+        time.sleep(0.01)
+    assert "out of memory" in str(told[0])
+    monkeypatch.undo()
+    assert journal.flush(10)
+    journal.close()
+    assert len(changes_in(tmp_path)) == 1
