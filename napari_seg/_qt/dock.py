@@ -17,7 +17,8 @@ from napari_seg._qt.panels.library import LibraryPanel
 from napari_seg._qt.panels.score import ScorePanel
 from napari_seg._qt.panels.source import SourcePanel
 from napari_seg._qt.panels.teach import TeachPanel
-from napari_seg._qt.presenters.correct import CorrectPresenter, ScorePresenter
+from napari_seg._qt.presenters.correct import CorrectPresenter
+from napari_seg._qt.presenters.score import ScorePresenter
 from napari_seg._qt.presenters.source import SourcePresenter
 from napari_seg._qt.presenters.teach import LibraryPresenter, TeachPresenter
 from napari_seg._qt.review_outline import ReviewOutline
@@ -105,7 +106,7 @@ class SegmentationDock(QWidget):
         self._expert = ExpertOptions(library, self.workspace)
         self._presenters = (
             CorrectPresenter(correct, self.workspace, self.link, self.mask_view),
-            ScorePresenter(score, self.workspace),
+            ScorePresenter(score, self.workspace, self.link, self.mask_view),
             TeachPresenter(teach, self.workspace),
             LibraryPresenter(library, self.workspace),
         )

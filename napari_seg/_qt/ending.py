@@ -9,7 +9,8 @@ from qtpy.QtWidgets import QApplication
 
 from napari_seg._qt.mask_view import MaskView
 from napari_seg._qt.notify import show_failure
-from napari_seg._qt.presenters.correct import CorrectPresenter, ScorePresenter
+from napari_seg._qt.presenters.correct import CorrectPresenter
+from napari_seg._qt.presenters.score import ScorePresenter
 from napari_seg._qt.review_outline import ReviewOutline
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg._qt.worker import QtRunner

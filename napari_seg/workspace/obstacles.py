@@ -14,6 +14,7 @@ __all__ = [
     "to_next",
     "to_predict",
     "to_review",
+    "to_score_slice",
     "to_stop",
 ]
 
@@ -40,6 +41,14 @@ def to_review(workspace: Workspace) -> str:
     """Return why nothing can be corrected or accepted."""
     if workspace.session is None or workspace.session.ledger is None:
         return "There is no mask yet: press Predict view or Predict all first."
+    return ""
+
+
+def to_score_slice(workspace: Workspace) -> str:
+    """Return why there is no slice to score by itself."""
+    session = workspace.session
+    if session is None or not session.reading.leading:
+        return "This image has a single slice: the whole image is scored."
     return ""
 
 

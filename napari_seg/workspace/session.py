@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +17,13 @@ from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import InputError, NapariSegError
 from napari_seg.inference.axes import AxesReading, as_array
 from napari_seg.scoring.regions import Box
+from napari_seg.workspace.history import ScoreHistory
 from napari_seg.workspace.uncertainty import UncertaintyMap
 
 if TYPE_CHECKING:
     from napari_seg.corrections.store import ImageStore
 
-__all__ = ["ImageSource", "ScorePoint", "Session", "View"]
+__all__ = ["ImageSource", "Session", "View"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,20 +79,6 @@ class View:
         return (*(slice(i, i + 1) for i in self.index), self.rows, self.columns)
 
 
-@dataclass(frozen=True)
-class ScorePoint:
-    """Mean scores at one moment, for the curve over the user's strokes."""
-
-    when: float
-    mean_iou: float
-    mean_dice: float
-
-    @property
-    def means(self) -> tuple[float, float]:
-        """Both scores, without the time."""
-        return self.mean_iou, self.mean_dice
-
-
 class Session:
     """One image being worked on.  Main thread only, as its ledger is.
 
@@ -111,7 +97,7 @@ class Session:
         The mask and what is vouched for; None until :meth:`begin`.
     ranges : ndarray or None
         (C, 2) intensities that become 0 and 1, once a prediction has needed them.
-    history : list of ScorePoint
+    history : ScoreHistory
         Mean scores after each stroke.
     """
 
@@ -123,7 +109,8 @@ class Session:
         self.classes = classes
         self.ledger: Ledger | None = None
         self.ranges: NDArray[np.float64] | None = None
-        self.history: list[ScorePoint] = []
+        self.history = ScoreHistory()
+        self._slice: tuple[int, ...] | None = None
         self.uncertainty: UncertaintyMap | None = None
         self._project: Project | None = None
         self._store: ImageStore | None = None
@@ -195,13 +182,23 @@ class Session:
         if self._store is not None and not self._store.read_only:
             self._store.append(change)
 
-    def note_scores(self, scope: Scope) -> None:
-        """Add the scores of this moment to the curve."""
-        scores = self.mask.scores(scope)
-        point = ScorePoint(time.time(), scores.mean_iou, scores.mean_dice)
-        last = self.history[-1] if self.history else None
-        if last is None or last.means != point.means:
-            self.history.append(point)
+    def note_scores(self) -> None:
+        """Add the scores of this moment to the curves."""
+        scopes: list[Scope] = ["whole", "reviewed"]
+        if self._slice is not None:
+            scopes.append("slice")
+        for scope in scopes:
+            self.history.note(scope, self.mask.scores(scope))
+
+    def look_at_slice(self, index: tuple[int, ...]) -> bool:
+        """Score this plane in the scope "slice"; return whether it is another one."""
+        if self.ledger is None or index == self._slice:
+            return False
+        self._slice = index
+        self.ledger.focus(index)
+        self.history.forget("slice")
+        self.history.note("slice", self.ledger.scores("slice"))
+        return True
 
     @property
     def uncertain(self) -> bool:

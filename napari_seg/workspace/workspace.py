@@ -100,6 +100,8 @@ class Workspace:
         if source is not None:
             self._choose_fitting_model()
         self._read()
+        if self.session is None or not self.session.reading.leading:
+            self.scope = "whole" if self.scope == "slice" else self.scope
         self.changed.emit()
 
     def set_model(self, choice: ModelChoice) -> None:
@@ -258,7 +260,7 @@ class Workspace:
     def stroke_finished(self) -> None:
         """Note the scores for the curve over the strokes."""
         if self.session is not None and self.session.ledger is not None:
-            self.session.note_scores(self.scope)
+            self.session.note_scores()
             self.scores_changed.emit()
 
     def accept(self, view: View) -> None:
@@ -291,11 +293,16 @@ class Workspace:
             self.scores_changed.emit()
 
     def set_scope(self, scope: Scope) -> None:
-        """Score another part of the mask; the curve begins anew."""
+        """Score another part of the mask."""
         self.scope = scope
-        if self.session is not None:
-            self.session.history.clear()
         self.scores_changed.emit()
+
+    def look_at_slice(self, index: tuple[int, ...]) -> None:
+        """Score this plane, if the scope is the current slice."""
+        if self.session is not None and self.scope == "slice":
+            self.settling.emit()
+            if self.session.look_at_slice(index):
+                self.scores_changed.emit()
 
     @property
     def scores(self) -> Scores | None:

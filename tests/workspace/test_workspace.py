@@ -164,20 +164,47 @@ def test_scores_and_their_curve(workspace: Workspace, source: ImageSource) -> No
     assert workspace.session is not None
     assert workspace.scores is not None
     assert workspace.scores.mean_dice == 1
-    points = len(workspace.session.history)
+    history = workspace.session.history
+    points = len(history.points("whole"))
     labels[:10] = 1 - labels[:10]
     workspace.edited((slice(0, 10), slice(None)))
     workspace.stroke_finished()
     workspace.stroke_finished()
     assert workspace.scores.mean_dice < 1
-    assert len(workspace.session.history) == points + 1
+    assert len(history.points("whole")) == points + 1
     workspace.set_scope("reviewed")
     assert np.isnan(workspace.scores.mean_dice)
-    assert workspace.session.history == []
+    assert history.points("reviewed") == []
     workspace.accept(VIEW)
+    assert len(history.points("reviewed")) == 1
+    assert len(history.points("whole")) == points + 1
     assert workspace.scores.pixels == 40 * (SIDE - 30)
     workspace.unaccept(VIEW)
     assert workspace.scores.pixels == 0
+
+
+def test_a_slice_is_scored_by_itself(
+    workspace: Workspace, image: NDArray[np.uint16]
+) -> None:
+    stack = np.stack([image] * 3)
+    labels = _predict(workspace, ImageSource("stack", stack, axes="ZYX"))
+    workspace.set_scope("slice")
+    workspace.look_at_slice((1,))
+    labels[1, :10] = 1 - labels[1, :10]
+    workspace.edited((slice(1, 2), slice(0, 10)))
+    workspace.stroke_finished()
+    assert workspace.scores is not None
+    assert workspace.scores.pixels == stack[0].size
+    assert workspace.scores.mean_dice < 1
+    assert workspace.session is not None
+    assert len(workspace.session.history.points("slice")) == 2
+
+    workspace.look_at_slice((2,))
+
+    assert workspace.scores.mean_dice == 1
+    assert len(workspace.session.history.points("slice")) == 1
+    workspace.set_image(ImageSource("flat", stack[0]))
+    assert workspace.scope == "whole"
 
 
 def test_next_uncertain_goes_through_all_places(

@@ -34,6 +34,10 @@ SCOPES = {
         "reviewed area",
         "Honest: only what you accepted is counted.",
     ),
+    "slice": (
+        "current slice",
+        "Only the slice on the screen; optimistic, as the whole image is.",
+    ),
 }
 _COLUMNS = ("Class", "IoU", "Dice", "Pixels")
 _ROW_HEIGHT = 22
@@ -105,11 +109,28 @@ class ScorePanel(Panel):
         self.show_scores([], [], None)
         self.show_scope("whole")
 
-    def show_scope(self, scope: str) -> None:
-        """Mark the scope and say what it means."""
+    def show_scope(
+        self, scope: str, counting: bool = False, no_slice: str = ""
+    ) -> None:
+        """Mark the scope, and say what it means or that edits are being counted.
+
+        Parameters
+        ----------
+        scope : str
+            A key of :data:`SCOPES`.
+        counting : bool
+            Whether the numbers do not hold every edit yet.
+        no_slice : str
+            Why there are no slices to choose, or nothing.
+        """
+        meaning = SCOPES[scope][1]
         self.scope.setCurrentIndex(self.scope.findData(scope))
-        self.meaning.setText(SCOPES[scope][1])
-        self.scope.setToolTip(SCOPES[scope][1])
+        self.scope.setToolTip(meaning)
+        self.meaning.setText("counting…" if counting else meaning)
+        index = self.scope.findData("slice")
+        self.scope.model().item(index).setEnabled(not no_slice)
+        hint = no_slice or SCOPES["slice"][1]
+        self.scope.setItemData(index, hint, Qt.ItemDataRole.ToolTipRole)
 
     def show_scores(
         self, names: Sequence[str], colors: Sequence[str], scores: Scores | None

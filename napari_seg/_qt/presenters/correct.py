@@ -1,4 +1,4 @@
-"""Presents classes, review and the live score."""
+"""Presents classes and review."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from superqt.utils import qthrottled
 from napari_seg._qt.mask_view import MaskView
 from napari_seg._qt.palette import class_colors
 from napari_seg._qt.panels.correct import ClassRow, CorrectPanel
-from napari_seg._qt.panels.score import ScorePanel
+from napari_seg._qt.review_tools import ReviewTools
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg.workspace import View, Workspace, obstacles
+from napari_seg.workspace.foreign import ForeignLabel, ForeignLabels
 
-__all__ = ["CorrectPresenter", "ScorePresenter"]
+__all__ = ["CorrectPresenter"]
 
 #: Milliseconds between two updates of numbers: one frame.
 _FRAME = 16
 #: Milliseconds between two looks at changes that are not on disk yet.
 _SAVING = 300
+#: Milliseconds without an edit, after which labels without a class are asked about.
+_REST = 250
 
 
 class CorrectPresenter:
@@ -37,8 +40,15 @@ class CorrectPresenter:
         self._link, self._mask = link, mask
         panel.classChosen.connect(mask.choose_class)
         panel.classAddWanted.connect(self._ask_for_class)
-        panel.acceptWanted.connect(self._accept)
-        panel.unacceptWanted.connect(self._unaccept)
+        self._tools = ReviewTools(workspace, link, mask)
+        panel.review.wanted.connect(self._review)
+        panel.review.opening.connect(self._gate_ways)
+        panel.toolCancelled.connect(self._tools.cancel)
+        self._tools.hintChanged.connect(panel.tool.ask)
+        self._foreign = ForeignLabels(workspace)
+        self._asked: ForeignLabel | None = None
+        panel.foreignAdded.connect(self._add_foreign)
+        panel.foreignMistaken.connect(self._take_foreign_back)
         panel.nextWanted.connect(self._next)
         mask.classChosen.connect(lambda _: self.show())
         workspace.changed.connect(self.show)
@@ -48,14 +58,21 @@ class CorrectPresenter:
         self._until_saved.setSingleShot(True)
         self._until_saved.setInterval(_SAVING)
         self._until_saved.timeout.connect(self.show)
+        # Not during a stroke: the dock stands still meanwhile.
+        self._until_rest = QTimer(panel)
+        self._until_rest.setSingleShot(True)
+        self._until_rest.setInterval(_REST)
+        self._until_rest.timeout.connect(self._ask_about_foreign)
         workspace.scores_changed.connect(self._scores_changed)
 
     def _scores_changed(self) -> None:
         self._show_soon()
+        self._until_rest.start()
 
     def stop(self) -> None:
         """Show nothing any more."""
         self._show_soon.cancel()
+        self._tools.cancel()
 
     def _view(self) -> View | None:
         session, layer = self._workspace.session, self._mask.layer
@@ -63,15 +80,56 @@ class CorrectPresenter:
             return None
         return self._link.view(layer, session.reading)
 
-    def _accept(self) -> None:
-        view = self._view()
-        if view is not None:
-            self._workspace.accept(view)
+    def _review(self, way: str, back: bool) -> None:
+        """Accept what is on the screen, or what the user chose from a menu."""
+        view, review = self._view(), self._workspace.review
+        if view is None:
+            return
+        if way == "object":
+            self._tools.pick_object(back=back)
+        elif way == "polygon":
+            self._tools.draw_polygon(back=back)
+        elif way == "plane":
+            review.plane(view.index, back=back)
+        elif way == "everything":
+            review.everything(back=back)
+        else:
+            review.view(view, back=back)
 
-    def _unaccept(self) -> None:
-        view = self._view()
-        if view is not None:
-            self._workspace.unaccept(view)
+    def _gate_ways(self) -> None:
+        pointing = self._tools.obstacle()
+        plane = self._workspace.review.plane_obstacle()
+        self._panel.review.show_ways(
+            {"object": pointing, "polygon": pointing, "plane": plane}
+        )
+
+    def _ask_about_foreign(self) -> None:
+        found = self._foreign.first()
+        self._asked = found
+        self._panel.show_foreign(*((found.label, found.pixels) if found else (0, 0)))
+
+    def _add_foreign(self) -> None:
+        asked = self._asked
+        if asked is None:
+            return
+        before = asked.default_names
+        names = f" ({', '.join(before)} too)" if before else ""
+        name, given = QInputDialog.getText(
+            self._panel,
+            "Add a class",
+            f"Name of the class {asked.label}{names}:",
+            text=f"class {asked.label}",
+        )
+        if given and self._foreign.adopt(asked.label, name):
+            self._ask_about_foreign()
+
+    def _take_foreign_back(self) -> None:
+        if self._asked is not None:
+            self._foreign.take_back(self._asked.label)
+            session = self._workspace.session
+            if session is not None and self._mask.selected_class == self._asked.label:
+                self._mask.choose_class(len(session.classes) - 1)
+            self._ask_about_foreign()
 
     def _next(self) -> None:
         box = self._workspace.next_uncertain()
@@ -107,38 +165,6 @@ class CorrectPresenter:
                 self._until_saved.start()
         self._panel.show_gates(
             obstacles.to_review(self._workspace), obstacles.to_next(self._workspace)
-        )
-
-
-class ScorePresenter:
-    """Connects :class:`ScorePanel` with the workspace."""
-
-    def __init__(self, panel: ScorePanel, workspace: Workspace) -> None:
-        self._panel, self._workspace = panel, workspace
-        panel.scopeChosen.connect(workspace.set_scope)
-        self._show_soon = qthrottled(self.show, timeout=_FRAME)
-        workspace.scores_changed.connect(self._scores_changed)
-        workspace.changed.connect(self.show)
-
-    def _scores_changed(self) -> None:
-        self._show_soon()
-
-    def stop(self) -> None:
-        """Show nothing any more."""
-        self._show_soon.cancel()
-
-    def show(self) -> None:
-        """Show the scores of this moment and their curve."""
-        session = self._workspace.session
-        self._panel.show_scope(self._workspace.scope)
-        if session is None:
-            self._panel.show_scores([], [], None)
-            return
-        names = session.classes
-        self._panel.show_scores(names, class_colors(len(names)), self._workspace.scores)
-        self._panel.show_history(
-            [point.mean_iou for point in session.history],
-            [point.mean_dice for point in session.history],
         )
 
 
