@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup libraries demo test test-core test-gui test-smoke check bench bench-gpu \
-    screenshots
+.PHONY: help setup libraries demo test test-core test-crash test-gui test-smoke check bench \
+    bench-gpu screenshots
 
 BIN := .venv/bin
 # The environment knows its folder: in a checkout that was moved it is made anew.
@@ -50,6 +50,11 @@ test-core: setup
 	@echo "== Core tests, without Qt and display"
 	@env -u DISPLAY -u WAYLAND_DISPLAY \
 	    $(PYTEST) -p no:pytest-qt -p no:napari -m "not gui" --ignore tests/_qt
+
+# Kills a working program at 200 random moments; `make test` does so at 40.
+test-crash: setup
+	@NAPARI_SEG_CRASH_ROUNDS=$${NAPARI_SEG_CRASH_ROUNDS:-200} \
+	    $(PYTEST) -p no:pytest-qt -p no:napari -s tests/corrections/test_crash.py
 
 test-gui: setup
 	@echo "== Gui tests, PyQt5"
