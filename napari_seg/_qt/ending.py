@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from qtpy.QtWidgets import QApplication
 
 from napari_seg._qt.mask_view import MaskView
 from napari_seg._qt.notify import show_failure
-from napari_seg._qt.presenters.correct import CorrectPresenter
-from napari_seg._qt.presenters.score import ScorePresenter
 from napari_seg._qt.review_outline import ReviewOutline
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg._qt.worker import QtRunner
 from napari_seg.workspace import Workspace
 
-__all__ = ["Ending"]
+__all__ = ["Ending", "Follower"]
+
+
+class Follower(Protocol):
+    """Has something that goes on by itself, and stops it without any widget."""
+
+    def stop(self) -> None:
+        """Stop it."""
 
 
 class Ending:
@@ -33,11 +38,11 @@ class Ending:
         runner: QtRunner,
         outline: ReviewOutline,
         link: ViewerLink,
-        presenters: Sequence[CorrectPresenter | ScorePresenter],
+        followers: Sequence[Follower],
     ) -> None:
         self._mask, self._workspace, self._runner = mask, workspace, runner
         self._outline, self._link = outline, link
-        self._presenters = presenters
+        self._followers = followers
         self._done = False
 
     def run(self, *_: Any) -> None:
@@ -56,8 +61,8 @@ class Ending:
     def _part_from_panels(self) -> None:
         """Disconnect the widgets, which may be half destroyed; errors stay visible."""
         workspace = self._workspace
-        for presenter in self._presenters:
-            presenter.stop()
+        for follower in self._followers:
+            follower.stop()
         for signal in workspace.signals():
             signal.disconnect()
         workspace.failed.connect(show_failure)

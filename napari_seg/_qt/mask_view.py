@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from napari.layers import Image, Labels
@@ -12,6 +13,9 @@ from napari_seg._qt.mask_layer import MaskLayer
 from napari_seg._qt.palette import class_colors
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg.workspace import Workspace
+
+if TYPE_CHECKING:
+    from napari_seg.corrections.history import Stroke
 
 __all__ = ["MaskView"]
 
@@ -37,6 +41,7 @@ class MaskView(QObject):
         workspace.pixels_changed.connect(self._pixels_changed)
         workspace.changed.connect(self.show_classes)
         workspace.settling.connect(self.flush)
+        workspace.strokes_recalled.connect(self._restore_undo)
 
     @property
     def layer(self) -> Labels | None:
@@ -118,6 +123,11 @@ class MaskView(QObject):
     def _pixels_changed(self, region: Any) -> None:
         if self._mask is not None:
             self._mask.pixels_changed(region)
+
+    def _restore_undo(self, strokes: Sequence[Stroke]) -> None:
+        """Let undo go on where it stood when the image was left."""
+        if self._mask is not None:
+            self._mask.restore_undo(strokes)
 
     def _removed(self) -> None:
         self._mask = None

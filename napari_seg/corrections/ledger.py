@@ -336,6 +336,11 @@ class Ledger:
         return self._n_classes
 
     @property
+    def moves(self) -> int:
+        """A number that rises with every change."""
+        return self._settled.moves
+
+    @property
     def nbytes(self) -> int:
         """Memory beyond labels and reference."""
         return self._settled.pixels.data.nbytes

@@ -93,6 +93,15 @@ def _scores(workspace: Workspace, path: Path) -> None:
     write_atomically(path, scores_as_csv(workspace).encode())
 
 
+def _work(workspace: Workspace, path: Path) -> None:
+    diary = None if workspace.session is None else workspace.session.diary
+    if diary is not None:
+        diary.flush()
+    if diary is None or not diary.path.exists():
+        raise InputError("There is no record yet: predict, correct or accept first.")
+    shutil.copyfile(diary.path, path)
+
+
 def _windows(workspace: Workspace, folder: Path) -> None:
     if workspace.session is not None:
         session = workspace.session
@@ -111,6 +120,7 @@ def _model(workspace: Workspace, path: Path) -> None:
 EXPORTS = {
     "mask": Export("Mask (TIFF)…", _mask, "_mask.tif", "TIFF (*.tif *.tiff)"),
     "scores": Export("Scores (CSV)…", _scores, "_scores.csv", "CSV (*.csv)"),
+    "work": Export("Record of work (CSV)…", _work, "_work.csv", "CSV (*.csv)"),
     "windows": Export("Training windows (folder)…", _windows, folder=True),
     "model": Export(
         "Model (safetensors)…", _model, ".safetensors", "Models (*.safetensors)"

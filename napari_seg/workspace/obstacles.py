@@ -13,6 +13,7 @@ __all__ = [
     "to_finetune",
     "to_next",
     "to_predict",
+    "to_revert",
     "to_review",
     "to_score_slice",
     "to_stop",
@@ -84,6 +85,19 @@ def to_finetune(workspace: Workspace) -> str:
 def to_stop(workspace: Workspace) -> str:
     """Return why there is no training to stop."""
     return "" if workspace.teacher.busy else "No training is running."
+
+
+def to_revert(workspace: Workspace) -> str:
+    """Return why the mask cannot be brought back to an earlier moment."""
+    reason = to_review(workspace)
+    session = workspace.session
+    if not reason and session is not None and session.read_only:
+        reason = _READ_ONLY
+    if not reason and workspace.predictor.busy:
+        reason = "A prediction is running."
+    if not reason and workspace.past.busy:
+        reason = "The mask is being brought back."
+    return reason
 
 
 def to_export(workspace: Workspace) -> str:

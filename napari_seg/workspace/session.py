@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_seg.corrections.audit import Audit
 from napari_seg.corrections.change import Change
 from napari_seg.corrections.identity import default_project_folder, fingerprint
 from napari_seg.corrections.journal import ErrorListener
@@ -17,6 +18,7 @@ from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import InputError, NapariSegError
 from napari_seg.inference.axes import AxesReading, as_array
 from napari_seg.scoring.regions import Box
+from napari_seg.workspace.diary import Diary
 from napari_seg.workspace.history import ScoreHistory
 from napari_seg.workspace.uncertainty import UncertaintyMap
 
@@ -99,6 +101,10 @@ class Session:
         (C, 2) intensities that become 0 and 1, once a prediction has needed them.
     history : ScoreHistory
         Mean scores after each stroke.
+    diary : Diary or None
+        The record of work; None until :meth:`begin`.
+    mark : str
+        Fingerprint of the image, empty until somebody has taken it.
     """
 
     def __init__(
@@ -110,10 +116,13 @@ class Session:
         self.ledger: Ledger | None = None
         self.ranges: NDArray[np.float64] | None = None
         self.history = ScoreHistory()
+        self.mark = ""
         self._slice: tuple[int, ...] | None = None
+        self._audit: Audit | None = None
         self.uncertainty: UncertaintyMap | None = None
         self._project: Project | None = None
         self._store: ImageStore | None = None
+        self.diary: Diary | None = None
         self._image_id = ""
 
     # The mask -----------------------------------------------------------------
@@ -134,7 +143,8 @@ class Session:
         if self.ledger is not None:
             return False
         image = as_array(self.source.data)
-        name, mark = self.source.name, fingerprint(image)
+        self.mark = self.mark or fingerprint(image)
+        name, mark = self.source.name, self.mark
         project = Project.open_or_create(default_project_folder(name, mark))
         try:
             self._adopt_classes(project)
@@ -149,6 +159,8 @@ class Session:
         )
         self.uncertainty = UncertaintyMap(self.ledger.shape)
         self._project, self._store, self._image_id = project, store, entry.id
+        path = store.folder / "activity.csv"
+        self.diary = Diary(path, self.history, store.read_only)
         return True
 
     def _adopt_classes(self, project: Project) -> None:
@@ -179,16 +191,35 @@ class Session:
 
     def record(self, change: Change) -> None:
         """Write a change to the journal; the disk is met on another thread."""
+        if self.diary is not None:
+            self.diary.note(change)
         if self._store is not None and not self._store.read_only:
             self._store.append(change)
 
-    def note_scores(self) -> None:
-        """Add the scores of this moment to the curves."""
+    def stroke_finished(self) -> None:
+        """End a stroke in the journal, and note the scores for the curves."""
+        if self._store is not None and not self._store.read_only:
+            self._store.stroke_finished()
+        if self.diary is not None:
+            self.diary.finish(self.mask, self.classes)
         scopes: list[Scope] = ["whole", "reviewed"]
         if self._slice is not None:
             scopes.append("slice")
         for scope in scopes:
             self.history.note(scope, self.mask.scores(scope))
+
+    def note(self, kind: str) -> None:
+        """Write something else than a change of the mask to the record of work."""
+        if self.diary is not None:
+            self.diary.finish(self.mask, self.classes, kind)
+
+    def look_over(self) -> tuple[Change | None, bool]:
+        """Look at a piece of the mask; return an unnoticed edit, and if all is done."""
+        audit = self._audit = self._audit or self.mask.audit()
+        unnoticed = audit.step()
+        if audit.done:
+            self._audit = None
+        return unnoticed, audit.done
 
     def look_at_slice(self, index: tuple[int, ...]) -> bool:
         """Score this plane in the scope "slice"; return whether it is another one."""
@@ -270,6 +301,11 @@ class Session:
         return self._project
 
     @property
+    def store(self) -> ImageStore | None:
+        """Where the mask is saved, None without a mask."""
+        return self._store
+
+    @property
     def image_id(self) -> str:
         """Name of the image in the project."""
         return self._image_id
@@ -306,6 +342,8 @@ class Session:
             If something could not be saved.
         """
         try:
+            if self.diary is not None:
+                self.diary.close()
             if self._store is not None:
                 self._store.close()
         finally:

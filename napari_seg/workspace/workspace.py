@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal, SignalInstance
 
+from napari_seg.corrections.change import Change
 from napari_seg.corrections.ledger import Scope
 from napari_seg.errors import InputError, NapariSegError
 from napari_seg.inference.axes import as_array, read_axes
@@ -18,6 +19,7 @@ from napari_seg.scoring.confusion import Scores
 from napari_seg.scoring.regions import Box, Region
 from napari_seg.workspace.choices import ModelChoice, ModelShelf, choice_from_file
 from napari_seg.workspace.lesson import Lesson, add_version
+from napari_seg.workspace.past import Past
 from napari_seg.workspace.prediction import Predictor, Progress
 from napari_seg.workspace.review import Review
 from napari_seg.workspace.session import ImageSource, Session, View
@@ -60,6 +62,10 @@ class Workspace:
     mask_left = Signal()
     #: Another part of the mask counts as reviewed.
     reviewed = Signal()
+    #: Strokes of earlier days that can still be undone, oldest first.
+    strokes_recalled = Signal(object)
+    #: Moments of the mask that one can go back to, oldest first.
+    moments_listed = Signal(object)
     #: Progress of a prediction, None at its end.
     predicting = Signal(object)
     #: A training step, None at the end.
@@ -76,6 +82,7 @@ class Workspace:
         self.shelf = ModelShelf(self.home / "models")
         self.predictor = Predictor(runner)
         self.teacher = Teacher(runner)
+        self.past = Past(self, runner)
         self.review = Review(self)
         self.source: ImageSource | None = None
         self.choice: ModelChoice | None = None
@@ -102,6 +109,7 @@ class Workspace:
         self._read()
         if self.session is None or not self.session.reading.leading:
             self.scope = "whole" if self.scope == "slice" else self.scope
+        self.past.look_for_saved_work()
         self.changed.emit()
 
     def set_model(self, choice: ModelChoice) -> None:
@@ -187,6 +195,7 @@ class Workspace:
         self.predictor.cancel()
         self.predicting.emit(None)
         self.teacher.abandon()
+        self.past.abandon()
         self.training.emit(None)
         self._set_verdict(None)
         session, self.session = self.session, None
@@ -213,6 +222,7 @@ class Workspace:
             self.failed.emit(error)
             return False
         if started:
+            self.past.saved = None
             self._take_project_model()
             self.mask_started.emit()
             self.changed.emit()
@@ -223,6 +233,8 @@ class Workspace:
                     "here is saved. Close it there, and remove the mask layer here to "
                     "go on."
                 )
+            else:
+                self.past.recall_strokes()
         return True
 
     def _take_project_model(self) -> None:
@@ -250,18 +262,35 @@ class Workspace:
     def edited(self, region: Region = None) -> None:
         """Take in that the user may have changed the mask somewhere in `region`."""
         if self.session is not None and self.session.ledger is not None:
-            self._record(self.session.ledger.edited(region))
+            self.record(self.session.ledger.edited(region))
 
     def replaced(self, labels: NDArray[np.uint8]) -> None:
         """Take in that the viewer's mask is another array now."""
         if self.session is not None and self.session.ledger is not None:
-            self._record(self.session.ledger.replace_labels(labels))
+            self.record(self.session.ledger.replace_labels(labels))
 
     def stroke_finished(self) -> None:
-        """Note the scores for the curve over the strokes."""
+        """Take in that a stroke, a fill, an undo or a review is complete."""
         if self.session is not None and self.session.ledger is not None:
-            self.session.note_scores()
+            self.session.stroke_finished()
             self.scores_changed.emit()
+
+    def look_over(self) -> bool:
+        """Compare a piece of the mask with what was counted; return whether it ends."""
+        session = self.session
+        if session is None or session.ledger is None:
+            return True
+        unnoticed, done = session.look_over()
+        if unnoticed is not None:
+            self.record(unnoticed)
+            self.stroke_finished()
+        return done
+
+    def rewritten(self) -> None:
+        """Show a mask that was brought back to an earlier moment."""
+        self.pixels_changed.emit(None)
+        self.reviewed.emit()
+        self.stroke_finished()
 
     def accept(self, view: View) -> None:
         """Count what is visible as reviewed and right."""
@@ -311,7 +340,8 @@ class Workspace:
             return None
         return self.session.ledger.scores(self.scope)
 
-    def _record(self, change: Any) -> None:
+    def record(self, change: Change | None) -> None:
+        """Save a change of the mask, if there is one."""
         if self.session is not None and change is not None:
             self._guarded(self.session.record, change)
             self.scores_changed.emit()
@@ -418,6 +448,7 @@ class Workspace:
                 self.failed.emit(failure)
             else:
                 self._set_verdict(result)
+                self.session.note("finetune")
         self.changed.emit()
 
     def keep(self) -> None:

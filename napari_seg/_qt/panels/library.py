@@ -1,4 +1,4 @@
-"""Versions, export and expert options: what one needs now and then."""
+"""Versions, history, export and expert options: what one needs now and then."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QListWidget, QListWidgetItem, QMenu, QWidget
 from superqt import QCollapsible
 
 from napari_seg._qt.forms import OptionsForm
-from napari_seg._qt.panels.common import Panel, button, gate
+from napari_seg._qt.panels.common import Panel, button, gate, small_label
 
 __all__ = ["LibraryPanel"]
 
@@ -26,6 +26,8 @@ class LibraryPanel(Panel):
 
     restoreWanted = Signal(str)
     exportWanted = Signal(str)
+    historyWanted = Signal()
+    revertWanted = Signal(object)
 
     def __init__(self, exports: Mapping[str, str]) -> None:
         super().__init__()
@@ -41,6 +43,25 @@ class LibraryPanel(Panel):
         self.restore.clicked.connect(self._restore)
         self._section("Versions", "versions_section", self.versions, self.restore)
 
+        self._revert_obstacle = ""
+        self.work = small_label("work_label")
+        self.moments = QListWidget()
+        self.moments.setObjectName("history_list")
+        self.moments.setAccessibleName("What happened to the mask, newest first")
+        self.moments.setFixedHeight(132)
+        self.revert = button(
+            "Revert to this moment",
+            "revert_button",
+            "Bring the mask and what was reviewed back to how they were right after "
+            "it. This can be reverted, too.",
+        )
+        self.moments.currentItemChanged.connect(lambda *_: self._gate_revert())
+        self.revert.clicked.connect(self._revert)
+        self.history = self._section(
+            "History", "history_section", self.work, self.moments, self.revert
+        )
+        self.history.toggled.connect(self._history_toggled)
+
         self.export = button("Export", "export_button", "Take results away as files.")
         menu = QMenu(self.export)
         for key, label in exports.items():
@@ -55,7 +76,7 @@ class LibraryPanel(Panel):
         """Add a collapsed section of expert options."""
         self._section(title, name, form)
 
-    def _section(self, title: str, name: str, *content: QWidget) -> None:
+    def _section(self, title: str, name: str, *content: QWidget) -> QCollapsible:
         section = QCollapsible(title)
         section.setObjectName(name)
         section.layout().setContentsMargins(0, 0, 0, 0)
@@ -64,6 +85,7 @@ class LibraryPanel(Panel):
             section.addWidget(widget)
         section.collapse(animate=False)
         self.rows.addWidget(section)
+        return section
 
     def show_versions(self, rows: Sequence[tuple[str, str]], current: str) -> None:
         """List versions as (key, text), the newest first, and mark the current one."""
@@ -78,9 +100,53 @@ class LibraryPanel(Panel):
         self._current = current
         self._gate_restore()
 
-    def show_gates(self, export: str) -> None:
-        """Enable export, or say why it cannot work now."""
+    def show_gates(self, export: str, revert: str) -> None:
+        """Enable export and going back, or say why they cannot work now."""
         gate(self.export, export)
+        self._revert_obstacle = revert
+        self._gate_revert()
+
+    def show_work(self, text: str) -> None:
+        """Show how much work there was."""
+        self.work.setText(text)
+
+    def show_moments(self, rows: Sequence[tuple[Any, str]]) -> None:
+        """List moments as (data, text), the newest first; the first is the present."""
+        marked = self.moments.currentRow()
+        self.moments.clear()
+        for data, text in rows:
+            item = QListWidgetItem(text)
+            item.setData(Qt.ItemDataRole.UserRole, data)
+            self.moments.addItem(item)
+        # A longer list has other moments in the same rows.
+        if marked >= 0 and self._listed == len(rows):
+            self.moments.setCurrentRow(marked)
+        self._listed = len(rows)
+        self._gate_revert()
+
+    _listed = 0
+
+    @property
+    def shows_history(self) -> bool:
+        """Whether the section of the history is open."""
+        return bool(self.history.isExpanded())
+
+    def _history_toggled(self, opened: bool) -> None:
+        if opened:
+            self.historyWanted.emit()
+
+    def _gate_revert(self) -> None:
+        reason, row = self._revert_obstacle, self.moments.currentRow()
+        if not reason and row < 0:
+            reason = "Choose a moment in the list."
+        elif not reason and row == 0:
+            reason = "This is how the mask is now."
+        gate(self.revert, reason)
+
+    def _revert(self) -> None:
+        item = self.moments.currentItem()
+        if item is not None:
+            self.revertWanted.emit(item.data(Qt.ItemDataRole.UserRole))
 
     def _chosen(self) -> str | None:
         item = self.versions.currentItem()

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_seg._qt.panels.bar import Bar
 from napari_seg._qt.panels.common import Panel, button, gate, small_label
 
 __all__ = ["SourcePanel"]
@@ -38,6 +39,7 @@ class SourcePanel(Panel):
     predictViewWanted = Signal()
     predictAllWanted = Signal()
     cancelWanted = Signal()
+    goOnWanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent=parent)
@@ -62,6 +64,15 @@ class SourcePanel(Panel):
         form.addRow("Model", models)
         form.addRow("", self.device)
         self.rows.addLayout(form)
+
+        self.go_on = button(
+            "Go on",
+            "go_on_button",
+            "Bring back the mask, what was reviewed, the scores and the model.",
+        )
+        self.go_on.clicked.connect(self.goOnWanted)
+        self.saved = Bar("saved_bar", self.go_on)
+        self.rows.addWidget(self.saved)
 
         self.predict_view = button(
             "Predict view",
@@ -104,6 +115,10 @@ class SourcePanel(Panel):
     def show_models(self, models: Sequence[tuple[str, Any]], chosen: Any) -> None:
         """List the models as (label, data) and mark the chosen one."""
         _fill(self.model, models, chosen, "No model")
+
+    def show_saved(self, text: str) -> None:
+        """Offer to go on with saved work; without a text there is none."""
+        self.saved.ask(text)
 
     def show_progress(self, share: float, text: str) -> None:
         """Show how far a prediction is, with an estimate in words."""

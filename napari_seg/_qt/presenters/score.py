@@ -64,7 +64,6 @@ class ScorePresenter:
     def stop(self) -> None:
         """Show nothing any more, and forget the viewer."""
         self._show_soon.cancel()
-        self._rest.stop()
         self._link.viewer.dims.events.current_step.disconnect(self._slider_moved)
 
     def show(self) -> None:

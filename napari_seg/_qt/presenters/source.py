@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_seg._qt.panels.source import SourcePanel
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg.workspace import Progress, Workspace, obstacles
+from napari_seg.workspace.past import SavedWork
 
 __all__ = ["SourcePresenter"]
 
@@ -37,6 +39,7 @@ class SourcePresenter:
         panel.predictViewWanted.connect(self.predict_view)
         panel.predictAllWanted.connect(self.predict_all)
         panel.cancelWanted.connect(workspace.cancel)
+        panel.goOnWanted.connect(workspace.begin)
         link.imagesChanged.connect(self.follow_layers)
         workspace.changed.connect(self.show)
         workspace.predicting.connect(self._show_progress)
@@ -110,6 +113,8 @@ class SourcePresenter:
             panel.axes.setText(workspace.misfit)
         elif session is not None:
             panel.axes.setText(session.reading.describe())
+        saved = workspace.past.saved
+        panel.show_saved("" if saved is None else _saved_text(saved))
         self.show_gates()
 
     def show_gates(self) -> None:
@@ -131,3 +136,8 @@ class SourcePresenter:
             left = f"{progress.seconds_left:.0f} s left"
             self._panel.show_progress(progress.share, f"{progress.share:.0%}   {left}")
         self.show_gates()
+
+
+def _saved_text(saved: SavedWork) -> str:
+    when = datetime.fromtimestamp(saved.when).astimezone()
+    return f"You worked on this image before; saved {when:%d %b %Y, %H:%M}."

@@ -1,25 +1,18 @@
-"""Presents fine-tuning, its verdict, versions and export."""
+"""Presents fine-tuning and its verdict."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QFileDialog
-
 from napari_seg._qt.panels.common import quantity
-from napari_seg._qt.panels.library import LibraryPanel
 from napari_seg._qt.panels.teach import TeachPanel
-from napari_seg.corrections.versions import ModelVersion
 from napari_seg.workspace import Workspace, obstacles
-from napari_seg.workspace.exports import EXPORTS, export
 from napari_seg.workspace.teaching import verdict_text
 
 if TYPE_CHECKING:
     from napari_seg.training.loop import Step
 
-__all__ = ["LibraryPresenter", "TeachPresenter"]
+__all__ = ["TeachPresenter"]
 
 
 class TeachPresenter:
@@ -74,47 +67,3 @@ class TeachPresenter:
             self._panel.show_verdict(
                 verdict_text(verdict), better=bool(verdict["improved"])
             )
-
-
-class LibraryPresenter:
-    """Connects :class:`LibraryPanel` with the workspace."""
-
-    def __init__(self, panel: LibraryPanel, workspace: Workspace) -> None:
-        self._panel, self._workspace = panel, workspace
-        panel.restoreWanted.connect(workspace.restore)
-        panel.exportWanted.connect(self._export)
-        workspace.changed.connect(self.show)
-        workspace.verdict_changed.connect(self.show)
-
-    def show(self) -> None:
-        """List the versions, and say what can be exported."""
-        session = self._workspace.session
-        versions = session.versions() if session is not None else ()
-        rows = [(version.name, _row(version)) for version in reversed(versions)]
-        self._panel.show_versions(rows, self._workspace.version)
-        self._panel.show_gates(obstacles.to_export(self._workspace))
-
-    def _export(self, kind: str) -> None:
-        what = EXPORTS[kind]
-        if what.folder:
-            path = QFileDialog.getExistingDirectory(self._panel, what.title)
-        else:
-            session = self._workspace.session
-            name = session.source.name if session is not None else "mask"
-            path, _ = QFileDialog.getSaveFileName(
-                self._panel, what.title, f"{name}{what.suffix}", what.pattern
-            )
-        if path:
-            export(self._workspace, kind, Path(path))
-
-
-def _row(version: ModelVersion) -> str:
-    """Return a version in one line: ``v002   12 Mar 14:02   Dice 0.81 → 0.88``."""
-    when = datetime.fromisoformat(version.card.created).astimezone()
-    before, after = (
-        card.get("mean_dice") for card in (version.card.before, version.card.after)
-    )
-    text = f"{version.name}   {when:%d %b %H:%M}"
-    if before is not None and after is not None:
-        text += f"   Dice {before:.3f} → {after:.3f}"
-    return text

@@ -1,0 +1,211 @@
+"""What happened to a mask before: saved work, strokes to undo, moments to go back to.
+
+Journals are read beside the main thread; what is found goes out as signals of the
+workspace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from napari_seg.corrections.change import Pixels
+from napari_seg.corrections.identity import default_project_folder, fingerprint
+from napari_seg.corrections.project import Project
+from napari_seg.errors import ProjectError
+from napari_seg.inference.axes import as_array
+from napari_seg.scoring.regions import Box, as_box, split
+from napari_seg.workspace.session import ImageSource, Session
+from napari_seg.workspace.tasks import Job, Runner, Task
+
+if TYPE_CHECKING:
+    from napari_seg.corrections.history import Moment, Stroke
+    from napari_seg.corrections.store import ImageStore
+    from napari_seg.workspace.workspace import Workspace
+
+__all__ = ["Past", "SavedWork", "find_saved_work"]
+
+_PIECE = 1 << 20
+"""Pixels brought back at once: a few milliseconds on the main thread."""
+
+_PAUSE = 2.0
+"""Strokes closer than so many seconds are one moment in the list."""
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class SavedWork:
+    """Corrections of an image that were saved earlier.
+
+    Attributes
+    ----------
+    when : float
+        Time of the last change, in seconds since 1970.
+    """
+
+    when: float
+
+
+def find_saved_work(source: ImageSource) -> tuple[str, SavedWork | None]:
+    """Return the fingerprint of an image, and what was saved for it.
+
+    It reads a part of the image: call it beside the main thread.
+    """
+    image = as_array(source.data)
+    mark = fingerprint(image)
+    folder = default_project_folder(source.name, mark)
+    try:
+        project = Project.open(folder, read_only=True)
+    except ProjectError:
+        return mark, None
+    ids = [entry.id for entry in project.images.values() if entry.fingerprint == mark]
+    times = [
+        path.stat().st_mtime
+        for each in ids
+        for path in (folder / "images" / each / "journal").glob("[0-9]*.*")
+    ]
+    return mark, SavedWork(max(times)) if times else None
+
+
+class Past:
+    """Reads what was saved, and brings it back.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Whose mask it is.
+    runner : Runner
+        Drives the reading beside the main thread.
+
+    Attributes
+    ----------
+    saved : SavedWork or None
+        What was saved for the image earlier, once it was found.
+    busy : bool
+        Whether the mask is being brought back to an earlier moment.
+    """
+
+    def __init__(self, workspace: Workspace, runner: Runner) -> None:
+        self._workspace, self._runner = workspace, runner
+        self._task: Task | None = None
+        self.busy = False
+        self.saved: SavedWork | None = None
+
+    def abandon(self) -> None:
+        """Forget what was found; end what is under way."""
+        self.saved, self.busy = None, False
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def look_for_saved_work(self) -> None:
+        """Find out whether there is work to go on with; emits ``changed`` if so."""
+        source, workspace = self._workspace.source, self._workspace
+        if source is None:
+            return
+
+        def found(answer: tuple[str, SavedWork | None]) -> None:
+            if workspace.source is not source or workspace.session is None:
+                return
+            workspace.session.mark, self.saved = answer
+            if self.saved is not None:
+                workspace.changed.emit()
+
+        self._read(lambda: find_saved_work(source), found)
+
+    def recall_strokes(self) -> None:
+        """Find the strokes of earlier days; emits ``strokes_recalled``."""
+        session = self._workspace.session
+        if session is None or session.ledger is None or session.store is None:
+            return
+        store, ledger = session.store, session.ledger
+        moves, labels = ledger.moves, ledger.labels
+
+        def read() -> list[Stroke]:
+            from napari_seg.corrections.history import last_strokes
+
+            return last_strokes(store, labels=labels)
+
+        def found(strokes: list[Stroke]) -> None:
+            # A stroke made meanwhile stands on top of them, out of order.
+            if strokes and self._is_current(session) and ledger.moves == moves:
+                self._workspace.strokes_recalled.emit(strokes)
+
+        self._read(read, found)
+
+    def list_moments(self) -> None:
+        """Find the moments that one can go back to; emits ``moments_listed``."""
+        session = self._workspace.session
+        if session is None or session.store is None:
+            self._workspace.moments_listed.emit([])
+            return
+        store = session.store
+
+        def read() -> list[Moment]:
+            from napari_seg.corrections.history import moments
+
+            store.flush(5.0)
+            return moments(store, _PAUSE)
+
+        def found(listed: list[Moment]) -> None:
+            if self._is_current(session):
+                self._workspace.moments_listed.emit(listed)
+
+        self._read(read, found)
+
+    def revert(self, moment: Moment | None) -> None:
+        """Bring the mask back to a moment; this can be reverted, too.
+
+        Parameters
+        ----------
+        moment : Moment or None
+            None is before everything that is known.
+        """
+        workspace, session = self._workspace, self._workspace.session
+        if session is None or session.store is None or self.busy or session.read_only:
+            return
+        workspace.cancel()
+        workspace.settling.emit()
+        self.busy = True
+        self._task = self._runner(
+            _earlier(session.store, moment),
+            on_item=lambda piece: self._bring_back(session, *piece),
+            on_done=self._ended,
+            on_error=self._ended,
+        )
+
+    def _bring_back(self, session: Session, box: Box, earlier: Pixels) -> None:
+        if self._is_current(session):
+            self._workspace.record(session.mask.restore(box, earlier))
+
+    def _ended(self, error: Exception | None = None) -> None:
+        self.busy = False
+        if error is not None:
+            self._workspace.failed.emit(error)
+        self._workspace.rewritten()
+
+    def _is_current(self, session: Session) -> bool:
+        return self._workspace.session is session
+
+    def _read(self, read: Callable[[], Found], found: Callable[[Found], None]) -> None:
+        def job() -> Job:
+            yield read()
+
+        self._runner(
+            job(),
+            on_item=found,
+            on_done=lambda: None,
+            on_error=self._workspace.failed.emit,
+        )
+
+
+def _earlier(store: ImageStore, moment: Moment | None) -> Job:
+    """Yield the mask as it was, in pieces."""
+    from napari_seg.corrections.history import state_at
+
+    store.flush(5.0)
+    mask = state_at(store, moment)
+    for box in split(as_box(None, store.shape), _PIECE):
+        yield box, Pixels(mask.labels[box], mask.state[box], mask.reference[box])
