@@ -8,6 +8,7 @@ import napari
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
+from napari_seg._qt.auditor import Auditor
 from napari_seg._qt.ending import Ending
 from napari_seg._qt.expert import ExpertOptions
 from napari_seg._qt.mask_view import MaskView
@@ -18,9 +19,10 @@ from napari_seg._qt.panels.score import ScorePanel
 from napari_seg._qt.panels.source import SourcePanel
 from napari_seg._qt.panels.teach import TeachPanel
 from napari_seg._qt.presenters.correct import CorrectPresenter
+from napari_seg._qt.presenters.library import LibraryPresenter
 from napari_seg._qt.presenters.score import ScorePresenter
 from napari_seg._qt.presenters.source import SourcePresenter
-from napari_seg._qt.presenters.teach import LibraryPresenter, TeachPresenter
+from napari_seg._qt.presenters.teach import TeachPresenter
 from napari_seg._qt.review_outline import ReviewOutline
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg._qt.worker import QtRunner
@@ -67,7 +69,7 @@ class SegmentationDock(QWidget):
             self._runner,
             self._outline,
             self.link,
-            self._presenters[:2],
+            (*self._presenters[:2], Auditor(self.workspace, self.mask_view)),
         )
         # A window that is closed destroys the dock without asking it; by then its
         # attributes are gone, so the function itself holds what it needs.
