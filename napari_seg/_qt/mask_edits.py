@@ -89,7 +89,7 @@ def updated_box(layer: Labels, offset: Sequence[int], data: Any) -> Box | None:
 
 
 class UndoSteps:
-    """Tell which undo steps napari has moved or made since the last look.
+    """Tell which undo steps napari has moved, made or lost since the last look.
 
     An undone step goes to the list of steps to redo, and back, as a new object each
     time: so a step not seen before is one that was just done, undone or redone.
@@ -97,17 +97,38 @@ class UndoSteps:
 
     def __init__(self, layer: Labels) -> None:
         self._layer = layer
-        self._seen: dict[int, Any] = {}
+        # The steps are held, too: a number may be given again once its owner is gone.
+        self._undo: dict[int, Any] = {}
+        self._redo: dict[int, Any] = {}
         self.fresh()
 
     def fresh(self) -> list[Any]:
-        """Return the steps that are new, and count them as seen."""
-        stacks = ("_undo_history", "_redo_history")
-        steps = [s for name in stacks for s in getattr(self._layer, name, ())]
-        fresh = [step for step in steps if id(step) not in self._seen]
-        # The steps are held, too: a number may be given again once its owner is gone.
-        self._seen = {id(step): step for step in steps}
-        return fresh
+        """Return the steps that are new, and count them as seen.
+
+        Nothing tells of an undo while the layer is hidden, and the next stroke
+        clears the list to which the step went.  It is missing in its old place then,
+        as a step that is too old for napari to keep is; both are returned as well.
+        """
+        seen_undo, seen_redo = self._undo, self._redo
+        self._undo = {id(step): step for step in self._stack("_undo_history")}
+        self._redo = {id(step): step for step in self._stack("_redo_history")}
+        undone = _without(self._redo, seen_undo | seen_redo)
+        done = _without(self._undo, seen_undo | seen_redo)
+        missing = _without(seen_undo, self._undo)
+        if not (self._undo or self._redo):
+            missing += seen_redo.values()
+        return [*done, *undone, *(missing if len(missing) > len(undone) else ())]
+
+    def unfinished(self) -> list[Any]:
+        """Return the step of a stroke that goes on."""
+        return self._stack("_staged_history")
+
+    def _stack(self, name: str) -> list[Any]:
+        return list(getattr(self._layer, name, ()))
+
+
+def _without(steps: dict[int, Any], others: dict[int, Any]) -> list[Any]:
+    return [step for key, step in steps.items() if key not in others]
 
 
 def step_boxes(step: Iterable[Any], shape: tuple[int, ...]) -> list[Box]:

@@ -101,6 +101,7 @@ class MaskLayer:
         self._place = Placement(layer)
         self._shown = shown(layer)
         self._selected = int(layer.selected_label)
+        self._was_hidden = not layer.visible
         self._rest = QTimer()
         self._rest.setSingleShot(True)
         self._rest.setInterval(_SLIDER_RESTS)
@@ -114,6 +115,7 @@ class MaskLayer:
         yield events.paint, self._on_paint
         yield events.set_data, self._on_set_data
         yield events.data, self._on_data
+        yield events.visible, self._on_visible
         yield events.selected_label, self._on_selected_label
         yield from self._place.connections()
         if self._layers is not None:
@@ -139,6 +141,7 @@ class MaskLayer:
     def flush(self) -> None:
         """Report now whatever waits; afterwards every edit napari knows of is told."""
         self._report_steps(self._steps.fresh())
+        self._report(step_boxes(self._steps.unfinished(), self._mask.shape))
         if self._rest.isActive():
             self._rest.stop()
             self._look_at_slice()
@@ -195,18 +198,21 @@ class MaskLayer:
 
     def _on_paint(self, event: Any) -> None:
         # Outside of a stroke napari announces a step before it writes the pixels.
-        self._steps.fresh()
-        for box in step_boxes(event.value, self._mask.shape):
-            self._waiting.add(box)
+        steps = {id(step): step for step in [event.value, *self._steps.fresh()]}
+        for step in steps.values():
+            for box in step_boxes(step, self._mask.shape):
+                self._waiting.add(box)
 
     def _on_set_data(self, event: Any = None) -> None:
         if self._is_own or self._layer.data is not self._mask:
             return
         now = shown(self._layer)
         moved, self._shown = now != self._shown, now
-        if self._report_steps(self._steps.fresh()):
+        # Of what was assigned to a hidden layer nothing tells but that it appears.
+        appeared, self._was_hidden = self._was_hidden, False
+        if self._report_steps(self._steps.fresh()) and not appeared:
             return
-        if moved:
+        if moved and not appeared:
             self._rest.start()
             return
         self._report([as_box(None, self._mask.shape)])
@@ -233,6 +239,9 @@ class MaskLayer:
         self._mask, self._shown = mask, shown(self._layer)
         self._on_replace(mask)
         self._finish()
+
+    def _on_visible(self, event: Any = None) -> None:
+        self._was_hidden |= not self._layer.visible
 
     def _on_selected_label(self, event: Any = None) -> None:
         selected = int(self._layer.selected_label)
