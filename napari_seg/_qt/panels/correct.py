@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import QHBoxLayout, QListWidget, QListWidgetItem, QPushButton
+from qtpy.QtWidgets import QHBoxLayout, QListWidget, QListWidgetItem
 
+from napari_seg._qt.panels.bar import Bar
 from napari_seg._qt.panels.common import Panel, button, gate, quantity, small_label
+from napari_seg._qt.panels.review import ReviewButtons
 
 __all__ = ["ClassRow", "CorrectPanel"]
 
@@ -31,9 +33,10 @@ class CorrectPanel(Panel):
 
     classChosen = Signal(int)
     classAddWanted = Signal()
-    acceptWanted = Signal()
-    unacceptWanted = Signal()
     nextWanted = Signal()
+    toolCancelled = Signal()
+    foreignAdded = Signal()
+    foreignMistaken = Signal()
 
     def __init__(self) -> None:
         super().__init__("Correct")
@@ -52,38 +55,37 @@ class CorrectPanel(Panel):
         row.addWidget(self.classes)
         row.addWidget(self.add, alignment=Qt.AlignmentFlag.AlignTop)
         self.rows.addLayout(row)
+        self._make_bars()
 
-        self.accept = self._action(
-            "✓ Accept view",
-            "accept_view_button",
-            "Everything on the screen is right now: count it as reviewed.",
-            self.acceptWanted,
-        )
-        self.unaccept = self._action(
-            "Take back",
-            "unaccept_view_button",
-            "What is on the screen is not reviewed after all.",
-            self.unacceptWanted,
-        )
-        self.next = self._action(
+        self.review = ReviewButtons()
+        self.next = button(
             "→ Next uncertain",
             "next_uncertain_button",
             "Jump to where the model is least sure.",
-            self.nextWanted,
         )
-        actions = QHBoxLayout()
-        for each in (self.accept, self.unaccept, self.next):
-            actions.addWidget(each)
-        self.rows.addLayout(actions)
+        self.next.clicked.connect(self.nextWanted)
         self.facts = small_label("review_label")
-        self.rows.addWidget(self.facts)
+        for widget in (self.foreign, self.review, self.tool, self.next, self.facts):
+            self.rows.addWidget(widget)
 
-    def _action(
-        self, text: str, name: str, tooltip: str, wanted: Signal
-    ) -> QPushButton:
-        made = button(text, name, tooltip)
-        made.clicked.connect(wanted)
-        return made
+    def _make_bars(self) -> None:
+        """Make what appears where there is something to do or to answer."""
+        cancel = button("Cancel", "review_cancel_button", "Put the tool down (Esc).")
+        cancel.clicked.connect(self.toolCancelled)
+        self.tool = Bar("review_bar", cancel)
+        self.foreign_add = button(
+            "Add class…",
+            "foreign_add_button",
+            "This is a new class: give it a name. Fine-tuning teaches it to the model.",
+        )
+        self.foreign_add.clicked.connect(self.foreignAdded)
+        mistake = button(
+            "It was a mistake",
+            "foreign_mistake_button",
+            "Give these pixels back what the model said, background where nothing.",
+        )
+        mistake.clicked.connect(self.foreignMistaken)
+        self.foreign = Bar("foreign_bar", self.foreign_add, mistake)
 
     def _chosen(self, row: int) -> None:
         if row >= 0:
@@ -111,10 +113,20 @@ class CorrectPanel(Panel):
         parts = [f"reviewed {reviewed:.0%}", f"corrected {quantity(corrected)} px"]
         self.facts.setText("   ".join([*parts, saved] if saved else parts))
 
+    def show_foreign(self, label: int, pixels: int) -> None:
+        """Ask what a label without a class shall be; nothing if no pixel has it."""
+        if pixels:
+            self.foreign_add.setText(f"Add class {label}…")
+            self.foreign_add.setAccessibleName(self.foreign_add.text())
+        question = (
+            f"{quantity(pixels)} px have the label {label}, which no class has. They "
+            "are neither scored nor learned from."
+        )
+        self.foreign.ask(question if pixels else "")
+
     def show_gates(self, review: str, following: str) -> None:
         """Enable the buttons, or say why they cannot work now."""
-        gate(self.accept, review)
-        gate(self.unaccept, review)
+        self.review.show_gates(review)
         gate(self.add, review)
         gate(self.next, following)
         self.classes.setEnabled(not review)

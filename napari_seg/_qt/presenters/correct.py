@@ -59,11 +59,12 @@ class CorrectPresenter:
         self._until_saved.setInterval(_SAVING)
         self._until_saved.timeout.connect(self.show)
         # Not during a stroke: the dock stands still meanwhile.
-        self._until_rest = QTimer(panel)
+        self._until_rest = QTimer()
         self._until_rest.setSingleShot(True)
         self._until_rest.setInterval(_REST)
         self._until_rest.timeout.connect(self._ask_about_foreign)
         workspace.scores_changed.connect(self._scores_changed)
+        workspace.changed.connect(self._ask_about_foreign)
 
     def _scores_changed(self) -> None:
         self._show_soon()
@@ -72,6 +73,7 @@ class CorrectPresenter:
     def stop(self) -> None:
         """Show nothing any more."""
         self._show_soon.cancel()
+        self._until_rest.stop()
         self._tools.cancel()
 
     def _view(self) -> View | None:
@@ -112,7 +114,7 @@ class CorrectPresenter:
         asked = self._asked
         if asked is None:
             return
-        before = asked.default_names
+        before = asked.before
         names = f" ({', '.join(before)} too)" if before else ""
         name, given = QInputDialog.getText(
             self._panel,

@@ -1,0 +1,111 @@
+"""Labels in the mask that no class has: what to ask, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_seg.corrections.ledger import Ledger
+from napari_seg.corrections.settled import untouched_label
+from napari_seg.errors import InputError
+from napari_seg.scoring.regions import Box, as_box, changed_box, split, union
+
+if TYPE_CHECKING:
+    from napari_seg.workspace.workspace import Workspace
+
+__all__ = ["ForeignLabel", "ForeignLabels"]
+
+
+@dataclass(frozen=True)
+class ForeignLabel:
+    """A label without a class.
+
+    Attributes
+    ----------
+    label : int
+        The label.
+    pixels : int
+        How many pixels have it.
+    before : tuple of str
+        Names of the classes to add first, for the ids before it that have none.
+    """
+
+    label: int
+    pixels: int
+    before: tuple[str, ...]
+
+
+class ForeignLabels:
+    """Asks of each such label whether it is a new class or a mistake.
+
+    Until that is answered its pixels are kept, neither scored nor trained on.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Whose mask it is.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def first(self) -> ForeignLabel | None:
+        """Return the smallest one with its pixels; where there is one, all are read."""
+        ledger = self._ledger
+        ids = () if ledger is None else ledger.foreign_ids
+        if ledger is None or not ids:
+            return None
+        pixels = sum(
+            int(np.count_nonzero(ledger.labels[piece] == ids[0]))
+            for piece in split(as_box(None, ledger.shape))
+        )
+        before = _names(ledger.n_classes, ids[0])
+        return ForeignLabel(ids[0], pixels, before) if pixels else None
+
+    def adopt(self, label: int, name: str) -> bool:
+        """Add a class for `label`, and for each id before it; return whether done."""
+        workspace, session = self._workspace, self._workspace.session
+        if session is None or label < len(session.classes):
+            return False
+        before = _names(len(session.classes), label)
+        taken = {*session.classes, *before}
+        if not name.strip() or name.strip() in taken or len(taken) < label:
+            workspace.failed.emit(
+                InputError(
+                    f"The class name {name!r} is empty or taken; choose another one."
+                )
+            )
+            return False
+        for each in (*before, name):
+            workspace.add_class(each)
+        return True
+
+    def take_back(self, label: int) -> None:
+        """Give the pixels of `label` what the model said, background where nothing."""
+        workspace, ledger = self._workspace, self._ledger
+        if ledger is None:
+            return
+        workspace.settling.emit()
+        touched: Box | None = None
+        for piece in split(as_box(None, ledger.shape)):
+            labels = ledger.labels[piece]
+            wrong = labels == label
+            box = changed_box(wrong, piece)
+            if box is not None:
+                np.copyto(labels, untouched_label(ledger.reference[piece]), where=wrong)
+                workspace.edited(box)
+                touched = union(touched, box)
+        if touched is not None:
+            workspace.pixels_changed.emit(touched)
+            workspace.stroke_finished()
+
+    @property
+    def _ledger(self) -> Ledger | None:
+        session = self._workspace.session
+        return None if session is None else session.ledger
+
+
+def _names(start: int, stop: int) -> tuple[str, ...]:
+    return tuple(f"class {i}" for i in range(start, stop))
