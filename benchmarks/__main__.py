@@ -20,6 +20,8 @@ BENCHMARKS = {
     "startup": "Start-up",
     "inference": "Prediction",
     "live_score": "Live score",
+    "brush": "Brush to digits",
+    "reopening": "Reopening",
     "responsiveness": "Responsiveness",
     "crf": "CRF refinement",
     "gpu": "GPU",

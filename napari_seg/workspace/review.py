@@ -163,7 +163,7 @@ class Review:
         touched: Box | None = None
         for box, mask in areas:
             if _differs(ledger, box, mask, back):
-                workspace._record(act(box, mask))
+                workspace.record(act(box, mask))
                 touched = union(touched, box)
         if touched is not None:
             self.changed.emit(touched)

@@ -27,8 +27,11 @@ __all__ = [
     "drag",
     "draw_polygon",
     "move",
+    "move_pressed",
+    "press",
     "press_button",
     "press_key",
+    "release",
     "settle",
     "wait_until",
 ]
@@ -156,6 +159,27 @@ def drag(
         between()
     end, up = path[-1], QEvent.Type.MouseButtonRelease
     _send(viewer, up, end, button, NO_BUTTON, modifiers)
+    settle()
+
+
+def press(viewer: napari.Viewer, point: Point) -> None:
+    """Put the brush down: move to `point` and press the left button."""
+    at = _on_canvas(viewer, point, None)
+    _send(viewer, QEvent.Type.MouseMove, at)
+    settle(_PACE)
+    _send(viewer, QEvent.Type.MouseButtonPress, at, LEFT, LEFT)
+
+
+def move_pressed(viewer: napari.Viewer, point: Point) -> None:
+    """Move with the left button held; returns when the event was handled."""
+    at = _on_canvas(viewer, point, None)
+    _send(viewer, QEvent.Type.MouseMove, at, NO_BUTTON, LEFT)
+
+
+def release(viewer: napari.Viewer, point: Point) -> None:
+    """Lift the brush."""
+    at = _on_canvas(viewer, point, None)
+    _send(viewer, QEvent.Type.MouseButtonRelease, at, LEFT, NO_BUTTON)
     settle()
 
 
