@@ -21,6 +21,14 @@ _HEIGHT = 136
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
+class _WholeNumbers(pg.AxisItem):
+    """An axis of things that are counted."""
+
+    def tickSpacing(self, low: float, high: float, size: float) -> Any:
+        spacings = super().tickSpacing(low, high, size)
+        return [each for each in spacings if each[0] >= 1] or [(1, 0)]
+
+
 class CurvePlot(QWidget):
     """Named curves over a common x axis, redrawn at most ten times a second.
 
@@ -30,13 +38,21 @@ class CurvePlot(QWidget):
         What the x axis shows.
     bounded : bool
         Whether y runs from 0 to 1; otherwise it fits the data.
+    counted : bool
+        Whether x counts something, so that its ticks are whole numbers.
     """
 
     def __init__(
-        self, x_label: str, *, bounded: bool, parent: QWidget | None = None
+        self,
+        x_label: str,
+        *,
+        bounded: bool,
+        counted: bool = False,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self._plot = pg.PlotWidget()
+        axes = {"bottom": _WholeNumbers("bottom")} if counted else None
+        self._plot = pg.PlotWidget(axisItems=axes)
         self._plot.setMenuEnabled(False)
         self._plot.setMouseEnabled(False, False)
         self._plot.hideButtons()

@@ -102,7 +102,7 @@ class ScorePanel(Panel):
         self.rows.addWidget(self.table)
         self.meaning = small_label("score_meaning")
         self.rows.addWidget(self.meaning)
-        self.plot = CurvePlot("your strokes", bounded=True)
+        self.plot = CurvePlot("your strokes", bounded=True, counted=True)
         self.plot.setObjectName("score_plot")
         self.plot.setAccessibleName("Mean scores over your strokes")
         self.rows.addWidget(self.plot)
