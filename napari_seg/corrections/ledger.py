@@ -308,10 +308,11 @@ class Ledger:
         return self._settled.whole.per_label()[: self._n_classes]
 
     @property
-    def foreign_ids(self) -> tuple[int, ...]:
-        """Ids in the mask that no class has; they are kept, but not scored."""
-        present = np.flatnonzero(self._settled.whole.per_label())
-        return tuple(int(i) for i in present if i >= self._n_classes)
+    def foreign_pixels(self) -> dict[int, int]:
+        """Pixels of each label that no class has; they are kept, but not scored."""
+        counts = self._settled.whole.per_label()
+        present = np.flatnonzero(counts)
+        return {int(i): int(counts[i]) for i in present if i >= self._n_classes}
 
     # What there is ------------------------------------------------------------
 

@@ -52,17 +52,14 @@ class ForeignLabels:
         self._workspace = workspace
 
     def first(self) -> ForeignLabel | None:
-        """Return the smallest one with its pixels; where there is one, all are read."""
+        """Return the smallest one, with its pixels."""
         ledger = self._ledger
-        ids = () if ledger is None else ledger.foreign_ids
-        if ledger is None or not ids:
+        pixels = {} if ledger is None else ledger.foreign_pixels
+        if ledger is None or not pixels:
             return None
-        pixels = sum(
-            int(np.count_nonzero(ledger.labels[piece] == ids[0]))
-            for piece in split(as_box(None, ledger.shape))
-        )
-        before = _names(ledger.n_classes, ids[0])
-        return ForeignLabel(ids[0], pixels, before) if pixels else None
+        label = min(pixels)
+        before = _names(ledger.n_classes, label)
+        return ForeignLabel(label, pixels[label], before)
 
     def adopt(self, label: int, name: str) -> bool:
         """Add a class for `label`, and for each id before it; return whether done."""

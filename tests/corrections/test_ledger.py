@@ -200,8 +200,8 @@ class LedgerMachine(RuleBasedStateMachine):
             )
         counts = np.bincount(self.labels.ravel(), minlength=256)
         np.testing.assert_array_equal(ledger.pixels_per_class, counts[: self.n_classes])
-        foreign = np.flatnonzero(counts[self.n_classes : UNKNOWN]) + self.n_classes
-        assert ledger.foreign_ids == tuple(foreign)
+        foreign = {i: counts[i] for i in range(self.n_classes, UNKNOWN) if counts[i]}
+        assert ledger.foreign_pixels == foreign
         assert ledger.recount()
 
 
@@ -305,10 +305,10 @@ def test_unaccepting_keeps_what_the_user_vouched_for(ledger):
 def test_foreign_class_is_kept_and_counted_once_it_exists(ledger):
     ledger.labels[0, :5] = 7
     ledger.edited()
-    assert ledger.foreign_ids == (7,)
+    assert ledger.foreign_pixels == {7: 5}
     assert (ledger.truth() == UNKNOWN).all()
     ledger.set_classes(8)
-    assert ledger.foreign_ids == ()
+    assert ledger.foreign_pixels == {}
     assert ledger.pixels_per_class[7] == 5
     assert (ledger.truth(np.s_[0, :5]) == 7).all()
 
