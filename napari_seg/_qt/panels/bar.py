@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_seg._qt.panels.common import small_label
 
 __all__ = ["Bar"]
 
 
-class Bar(QFrame):
+class Bar(QWidget):
     """A hint or a question: it stands in the way of nobody, and waits.
 
     Parameters
@@ -23,10 +23,10 @@ class Bar(QFrame):
     def __init__(self, name: str, *buttons: QPushButton) -> None:
         super().__init__()
         self.setObjectName(name)
-        self.setFrameShape(QFrame.Shape.StyledPanel)
         self.label = small_label(f"{name}_label")
         column = QVBoxLayout(self)
-        column.setContentsMargins(6, 4, 6, 6)
+        # In line with what stands above and below.
+        column.setContentsMargins(0, 2, 0, 2)
         column.setSpacing(4)
         column.addWidget(self.label)
         row = QHBoxLayout()
