@@ -24,7 +24,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
 from napari_seg.corrections.change import Pixels
-from napari_seg.corrections.durable import write_atomically
+from napari_seg.corrections.durable import make_folder, write_atomically
 from napari_seg.corrections.records import arrays_of
 from napari_seg.errors import ProjectError
 from napari_seg.scoring.regions import Box, box_shape, intersection, relative
@@ -61,7 +61,7 @@ def open_arrays(path: Path, shape: tuple[int, ...], read_only: bool) -> MaskArra
         store = _DurableStore(path, read_only=read_only)
         group = zarr.open_group(store, mode="r" if read_only else "r+")
         arrays: MaskArrays = {name: group[name] for name in _EMPTY}
-    except (KeyError, ValueError, FileNotFoundError) as error:
+    except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
         raise ProjectError(
             f"{path} is no readable mask store ({error}). Restore it from a copy, or "
             "move it away to start the corrections of this image anew."
@@ -231,7 +231,7 @@ class _DurableStore(LocalStore):
         path = self.root / key
 
         def write() -> None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             write_atomically(path, value.to_bytes())
 
         await asyncio.to_thread(write)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["sync_folder", "write_atomically", "write_json"]
+__all__ = ["make_folder", "sync_folder", "write_atomically", "write_json"]
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
@@ -38,6 +38,14 @@ def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(path, f"{text}\n".encode())
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with its parents, so that a power cut does not take it away."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -27,7 +27,15 @@ from napari_seg.scoring.regions import (
     union,
 )
 
-__all__ = ["Moment", "Step", "Stroke", "last_strokes", "moments", "state_at"]
+__all__ = [
+    "Moment",
+    "Step",
+    "Stroke",
+    "changed_since",
+    "last_strokes",
+    "moments",
+    "state_at",
+]
 
 Step: TypeAlias = tuple[Box, NDArray[np.uint8], NDArray[np.uint8]]
 """A box of the mask, its labels before and after."""
@@ -137,6 +145,16 @@ def state_at(store: ImageStore, moment: Moment | None) -> StoredMask:
         for name, values in arrays_of(record.before()):
             mask[name][record.region] = values
     return StoredMask(**mask)
+
+
+def changed_since(store: ImageStore, moment: Moment | None) -> Box | None:
+    """Return the smallest box with every change after a moment, None without any.
+
+    What lies outside is now as it was then: to go back, this box is enough.
+    """
+    start = (0, 0) if moment is None else moment.position
+    later = (record.region for place, record in store.stored() if place > start)
+    return reduce(union, later, None)
 
 
 def last_strokes(

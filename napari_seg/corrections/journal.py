@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from napari_seg.corrections.change import Change, Kind
+from napari_seg.corrections.durable import make_folder
 from napari_seg.corrections.records import Record, encode, parts
 from napari_seg.corrections.segments import SegmentWriter
 from napari_seg.errors import StorageError
@@ -61,7 +62,7 @@ class Journal:
         on_error: ErrorListener | None = None,
         retry_seconds: float = 2.0,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._folder = folder
         self._on_error = on_error
         self._retry_seconds = retry_seconds
@@ -163,8 +164,8 @@ class Journal:
         while batch := self._next_batch():
             try:
                 self._file.write(b"".join(encode(record) for record in batch))
-            except (OSError, MemoryError) as error:
-                # Whatever the system lacks now it may have later.
+            except Exception as error:  # noqa: BLE001 - else nobody would hear of it
+                # Whatever the system lacks now it may have later, be it memory.
                 self._failed(error)
                 if self._give_up():
                     return
@@ -186,8 +187,8 @@ class Journal:
             self.saved_at, self.error = time.time(), None
             self._news.notify_all()
 
-    def _failed(self, cause: OSError | MemoryError) -> None:
-        reason = getattr(cause, "strerror", None) or str(cause) or "out of memory"
+    def _failed(self, cause: Exception) -> None:
+        reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
         error = StorageError(
             f"The last corrections cannot be saved in {self._folder} ({reason}). "
             "They are kept in memory and saved as soon as this works; free some space "

@@ -141,7 +141,24 @@ class ImageStore:
         return None if self._journal is None else self._journal.error
 
     def load(self) -> StoredMask:
-        """Read the arrays and replay the journal."""
+        """Read the arrays and replay the journal.
+
+        Raises
+        ------
+        ProjectError
+            If a part of the arrays is damaged.
+        StorageError
+            If the disk refuses to be read.
+        """
+        try:
+            return self._load()
+        except OSError as error:
+            raise StorageError(
+                f"The mask in {self.folder} cannot be read ({error}); check the disk, "
+                "or restore the folder from a copy."
+            ) from error
+
+    def _load(self) -> StoredMask:
         # The journal first: compaction by another program moves records from there
         # into the arrays, never back.
         paths = segments(self._journal_folder)

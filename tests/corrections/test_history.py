@@ -13,7 +13,12 @@ from napari_seg.corrections import history as history_module
 from napari_seg.corrections import records as records_module
 from napari_seg.corrections import store as store_module
 from napari_seg.corrections.change import Change, Pixels
-from napari_seg.corrections.history import last_strokes, moments, state_at
+from napari_seg.corrections.history import (
+    changed_since,
+    last_strokes,
+    moments,
+    state_at,
+)
 from napari_seg.corrections.ledger import Ledger
 from napari_seg.corrections.segments import segments
 from napari_seg.corrections.store import ImageStore
@@ -144,6 +149,24 @@ def test_any_moment_can_be_seen_again(tmp_path, make_painter, compact):
     for moment, arrays in zip([None, *found], seen, strict=True):
         assert_same(state_at(store, moment), arrays)
     store.close()
+
+
+def test_what_changed_since_a_moment_is_enough_to_go_back(desk):
+    desk.predict()
+    then = desk.arrays()
+    desk.stroke(5, 5, 2, dabs=1)
+    desk.stroke(15, 20, 2, dabs=1)
+    desk.store.flush()
+    moment = moments(desk.store)[0]
+    box = changed_since(desk.store, moment)
+    assert box == (slice(5, 21), slice(5, 26))
+    old = state_at(desk.store, moment)
+    earlier = Pixels(old.labels[box], old.state[box], old.reference[box])
+    desk.store.append(desk.ledger.restore(box, earlier))
+    for found, wanted in zip(desk.arrays(), then, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    desk.store.flush()
+    assert changed_since(desk.store, moments(desk.store)[-1]) is None
 
 
 def test_a_revert_is_a_change_and_can_be_reverted(desk):
