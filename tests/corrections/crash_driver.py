@@ -32,6 +32,7 @@ import torch
 from napari_seg.corrections import arrays as arrays_module
 from napari_seg.corrections import store as store_module
 from napari_seg.corrections.activity import Activity, ActivityLog, read_activity
+from napari_seg.corrections.change import Pixels
 from napari_seg.corrections.history import last_strokes, moments, state_at
 from napari_seg.corrections.ledger import Ledger
 from napari_seg.corrections.project import Project, ProjectClass
@@ -40,6 +41,7 @@ from napari_seg.corrections.windows import cut_windows, read_pairs, save_windows
 from napari_seg.inference.predict import PredictOptions, stream
 from napari_seg.models.checkpoint import load_model, save_model
 from napari_seg.models.registry import create_model
+from napari_seg.scoring.regions import as_box, split
 
 SHAPE = (96, 128)
 CLASSES = ("background", "nucleus", "cytoplasm")
@@ -53,15 +55,22 @@ IMAGE = np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)
 def operation(seed, i):
     """Return kind and random numbers of an operation."""
     rng = np.random.default_rng((seed, i))
-    kinds = ["edit"] * 12 + ["accept", "unaccept"] + ["predict"] * 3 + ["finetune"] * 2
+    kinds = ["edit"] * 12 + ["accept", "unaccept"] * 2
+    kinds += ["predict"] * 3 + ["finetune"] * 2 + ["revert"]
     return str(rng.choice(kinds)), rng
 
 
-def changes(kind, rng, ledger, model_number):
-    """Make an operation happen to a ledger; yield each change when it is there."""
+def changes(kind, rng, ledger, model_number, past):
+    """Make an operation happen to a ledger; yield each change when it is there.
+
+    `past` is a list of masks to go back to, for the operations of one round.
+    """
     if kind == "edit":
         yield from _stroke(rng, ledger)
     elif kind in ("accept", "unaccept"):
+        past.append(
+            Pixels(ledger.labels.copy(), ledger.state(), ledger.reference.copy())
+        )
         ends = [np.sort(rng.integers(0, n + 1, 2)) for n in SHAPE]
         yield getattr(ledger, kind)(tuple(slice(int(a), int(b)) for a, b in ends))
     elif kind == "predict":
@@ -73,6 +82,17 @@ def changes(kind, rng, ledger, model_number):
             options=PredictOptions(tile=64, halo=16, confidence=True),
         ):
             yield ledger.predicted(tile.region, tile.labels)
+
+    elif kind == "revert" and past:
+        yield from _revert(ledger, past[rng.integers(len(past))])
+
+
+def _revert(ledger, earlier):
+    for box in split(as_box(None, SHAPE), 2000):
+        there = (earlier.labels[box], earlier.state[box], earlier.reference[box])
+        change = ledger.restore(box, Pixels(*there))
+        if change is not None:
+            yield change
 
 
 def _stroke(rng, ledger):
@@ -128,14 +148,14 @@ def finetune(folder, project, ledger, number):
 def work(folder, seed, say):
     """Work until killed."""
     project, store, ledger = open_all(folder)
-    number = len(project.versions)
+    number, past = len(project.versions), []
     log = ActivityLog(store.folder / "activity.csv")
     # Every other worker goes on without waiting for the disk, as the program does.
     patient = seed % 2 == 0
     for i in count():
         kind, rng = operation(seed, i)
         say(f"began {i} {kind}")
-        for change in changes(kind, rng, ledger, number):
+        for change in changes(kind, rng, ledger, number, past):
             store.append(change)
         store.stroke_finished()
         log.append(Activity(kind, corrected=ledger.corrected_pixels))
@@ -183,11 +203,11 @@ def _play(folder, seed, began):
     """Return (operation, digest) after each change, versions at most, and at first."""
     mask, base = _baseline(folder)
     ledger = Ledger(mask["labels"], mask["reference"], len(CLASSES), mask["state"])
-    number = base
+    number, past = base, []
     states = [(-1, digest(ledger))]
     for i in range(began + 1):
         kind, rng = operation(seed, i)
-        for _ in changes(kind, rng, ledger, number):
+        for _ in changes(kind, rng, ledger, number, past):
             states.append((i, digest(ledger)))
         number += kind == "finetune"
         # The end of an operation, also of one that changed nothing.
