@@ -75,16 +75,16 @@ def updated_box(layer: Labels, offset: Sequence[int], data: Any) -> Box | None:
         A brush in three dimensions also changes slices that are not displayed.  Where
         napari does not tell which ones, these axes are whole.
     """
+    # The pixels are fewer than were changed where the layer is hidden.
+    exact = getattr(layer, "_updated_slice", None)
+    if isinstance(exact, tuple) and len(exact) == layer.data.ndim:
+        return as_box(exact, layer.data.shape)
     now = shown(layer)
     if now is None or not len(now.axes) == len(offset) == np.ndim(data):
         return None
     box = list(as_box(None, layer.data.shape))
     for axis, start, length in zip(now.axes, offset, np.shape(data), strict=True):
         box[axis] = slice(int(start), int(start) + length)
-    exact = getattr(layer, "_updated_slice", None)
-    if isinstance(exact, tuple) and len(exact) == len(box):
-        for axis in set(range(len(box))) - set(now.axes):
-            box[axis] = exact[axis]
     return as_box(tuple(box), layer.data.shape)
 
 
