@@ -2,44 +2,153 @@
 
 from __future__ import annotations
 
-import numpy as np
-from napari.layers import Labels, Shapes
-from numpy.typing import NDArray
-from skimage.measure import find_contours
+from typing import Any
 
+import numpy as np
+from napari.layers import Labels, Layer, Vectors
+from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
+
+from napari_seg._qt.idle import IdleBoxes
 from napari_seg._qt.mask_view import MaskView
 from napari_seg._qt.viewer_link import ViewerLink, mask_transform
-from napari_seg.corrections.ledger import ACCEPTED
+from napari_seg.corrections.ledger import ACCEPTED, Ledger
+from napari_seg.scoring.regions import PIECE, Box, as_box, intersection, union
 from napari_seg.workspace import Workspace
 
-__all__ = ["ReviewOutline"]
+__all__ = ["AcceptedCells", "ReviewOutline", "line_width", "outline"]
 
-#: Longest side of the grid on which the line is found, in samples.
+#: Longest side of the grid on which the line is found, in cells.
 _GRID = 512
 _COLOR = "#F0E442"
+#: Milliseconds after which a line is as thin again on the screen as it shall be.
+_ZOOM_RESTS = 100
 
 
 class ReviewOutline:
     """Shows the accepted part of the current plane as a layer of lines.
 
-    The layer comes with the first acceptance, and goes with the mask.
+    The layer comes with the first acceptance, and goes with the mask.  A user who
+    removes it has no line until something else is accepted.
     """
 
     def __init__(self, workspace: Workspace, link: ViewerLink, mask: MaskView) -> None:
         self._workspace, self._link, self._mask = workspace, link, mask
-        self._layer: Shapes | None = None
-        workspace.reviewed.connect(self.show)
-        workspace.mask_started.connect(self.show)
+        self._layer: Vectors | None = None
+        self._cells: AcceptedCells | None = None
+        self._changed: Box | None = None
+        self._waiting = IdleBoxes(self._look, self._draw)
+        self._zoomed = QTimer()
+        self._zoomed.setSingleShot(True)
+        self._zoomed.setInterval(_ZOOM_RESTS)
+        self._zoomed.timeout.connect(self._make_thin)
+        workspace.review.changed.connect(self._note)
+        workspace.reviewed.connect(self._reviewed)
+        workspace.mask_started.connect(self._reviewed)
         workspace.changed.connect(self._forget_with_mask)
-        link.viewer.dims.events.current_step.connect(self._plane_changed)
+        for event, callback in self._connections():
+            event.connect(callback)
+
+    def _connections(self) -> list[tuple[Any, Any]]:
+        viewer = self._link.viewer
+        return [
+            (viewer.dims.events.current_step, self._plane_changed),
+            (_camera(viewer).events.zoom, self._zoom_changed),
+        ]
+
+    @property
+    def _shown(self) -> bool:
+        return self._layer is not None and self._layer in self._link.viewer.layers
+
+    def _note(self, box: Box) -> None:
+        self._changed = union(self._changed, box)
+
+    def _reviewed(self) -> None:
+        """Look at what changed, at everything where that is not known."""
+        changed, self._changed = self._changed, None
+        cells = self._cells_of_plane()
+        if cells is None:
+            return
+        if cells is not self._cells or changed is None:
+            self._cells = cells
+            changed = as_box(None, cells.ledger.shape)
+        visible = intersection(changed, cells.plane)
+        if visible is not None:
+            self._waiting.add(visible)
+        else:
+            self._draw()
 
     def _plane_changed(self, _: object = None) -> None:
-        session = self._workspace.session
-        if self._layer is not None and session is not None and session.reading.leading:
-            self.show()
+        # Where the line is gone it stays so until something is accepted.
+        cells = self._cells_of_plane() if self._shown else None
+        if cells is not None and cells is not self._cells:
+            self._cells = cells
+            self._waiting.clear()
+            self._waiting.add(cells.plane)
+
+    def _cells_of_plane(self) -> AcceptedCells | None:
+        """Return the cells of the plane on the screen, new ones if it is another."""
+        session, mask = self._workspace.session, self._mask.layer
+        if session is None or session.ledger is None or mask is None:
+            return None
+        index = self._link.view(mask, session.reading).index
+        cells = self._cells
+        if cells is None or cells.ledger is not session.ledger or cells.index != index:
+            return AcceptedCells(session.ledger, index)
+        return cells
+
+    def _look(self, box: Box) -> None:
+        if self._cells is not None:
+            self._cells.look(box)
+
+    def _draw(self) -> None:
+        mask, cells = self._mask.layer, self._cells
+        if mask is None or cells is None or not cells.ledger.accepted_pixels:
+            self.remove()
+            return
+        if not self._shown:
+            self._layer = self._add(mask)
+        assert self._layer is not None
+        self._layer.data = outline(cells.accepted, cells.step, cells.ledger.shape[-2:])
+        # New data make a layer editable again.
+        self._layer.editable = False
+
+    def _add(self, mask: Labels) -> Vectors:
+        layers = self._link.viewer.layers
+        active, selected = layers.selection.active, set(layers.selection)
+        layer = Vectors(
+            np.zeros((0, 2, 2)),
+            name=f"{mask.name.removesuffix(' mask')} reviewed",
+            ndim=2,
+            opacity=0.8,
+            edge_color=_COLOR,
+            vector_style="line",
+            **mask_transform(mask, 2),
+        )
+        layer.edge_width = line_width(self._link.viewer, layer)
+        self._link.viewer.add_layer(layer)
+        # napari selects what is new.
+        if active is not None:
+            layers.selection.active = active
+        else:
+            layers.selection.clear()
+            layers.selection.update(selected)
+        return layer
+
+    def _zoom_changed(self, _: object = None) -> None:
+        if self._shown:
+            self._zoomed.start()
+
+    def _make_thin(self) -> None:
+        if self._shown and self._layer is not None:
+            width = line_width(self._link.viewer, self._layer)
+            if not 0.8 < width / self._layer.edge_width < 1.25:
+                self._layer.edge_width = width
 
     def _forget_with_mask(self) -> None:
         if self._mask.layer is None:
+            self._waiting.clear()
+            self._cells = self._changed = None
             self.remove()
 
     def remove(self) -> None:
@@ -48,55 +157,110 @@ class ReviewOutline:
         if layer is not None and layer in self._link.viewer.layers:
             self._link.viewer.layers.remove(layer)
 
-    def show(self) -> None:
-        """Draw the line anew."""
-        session, mask = self._workspace.session, self._mask.layer
-        if session is None or session.ledger is None or mask is None:
-            return
-        if not session.ledger.accepted_pixels:
-            self.remove()
-            return
-        index = self._link.view(mask, session.reading).index
-        plane = (*(slice(i, i + 1) for i in index), slice(None), slice(None))
-        state = session.ledger.state(plane)
-        lines = outlines(state.reshape(state.shape[-2:]) & ACCEPTED > 0)
-        layer = self._layer
-        if layer is None or layer not in self._link.viewer.layers:
-            layer = self._layer = self._add(mask)
-        layer.data = []
-        if lines:
-            layer.add_paths(lines, edge_width=_edge_width(mask), edge_color=_COLOR)
-        layer.editable = False
-
-    def _add(self, mask: Labels) -> Shapes:
-        layers = self._link.viewer.layers
-        active = layers.selection.active
-        name = f"{mask.name.removesuffix(' mask')} reviewed"
-        layer = Shapes(name=name, ndim=2, opacity=0.8, **mask_transform(mask, 2))
-        self._link.viewer.add_layer(layer)
-        layers.selection.active = active
-        return layer
-
     def disconnect(self) -> None:
         """Forget the viewer; the layer stays with it."""
-        self._link.viewer.dims.events.current_step.disconnect(self._plane_changed)
+        self._waiting.clear()
+        self._zoomed.stop()
+        for event, callback in self._connections():
+            event.disconnect(callback)
 
 
-def outlines(accepted: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """Return the borders of a region as lines of (Y, X) points.
+class AcceptedCells:
+    """A coarse picture of what is accepted in one plane.
 
     Parameters
     ----------
-    accepted : ndarray of bool, (Y, X)
-        The region; it is sampled on a grid of at most 512 points a side.
+    ledger : Ledger
+        Of the mask.
+    index : tuple of int
+        The plane.
+
+    Attributes
+    ----------
+    step : int
+        Side of a cell in pixels.
+    accepted : ndarray of bool, (rows, columns)
+        Cells in which a pixel is accepted, as far as they were looked at.
     """
-    step = -(-max(accepted.shape) // _GRID)
-    # The frame closes the line where the region meets the border of the image.
-    grid = np.pad(accepted[::step, ::step], 1).astype(np.float32)
-    return [(line - 1) * step for line in find_contours(grid, 0.5)]
+
+    def __init__(self, ledger: Ledger, index: tuple[int, ...]) -> None:
+        self.ledger, self.index = ledger, index
+        height, width = ledger.shape[-2:]
+        self.step = max(1, -(-max(height, width) // _GRID))
+        shape = -(-height // self.step), -(-width // self.step)
+        self.accepted: NDArray[np.bool_] = np.zeros(shape, np.bool_)
+
+    @property
+    def plane(self) -> Box:
+        """The plane as a box of the mask."""
+        return as_box(tuple(slice(i, i + 1) for i in self.index), self.ledger.shape)
+
+    def look(self, box: Box) -> None:
+        """Bring the cells that `box` touches up to date."""
+        step = self.step
+        rows, columns = (
+            slice(s.start // step * step, min(n, -(-s.stop // step) * step))
+            for s, n in zip(box[-2:], self.ledger.shape[-2:], strict=True)
+        )
+        # Whole cells at once, but no copy of the plane.
+        band = step * max(1, PIECE // (step * max(1, columns.stop - columns.start)))
+        for top in range(rows.start, rows.stop, band):
+            part = slice(top, min(top + band, rows.stop))
+            flags = self.ledger.state((*self.plane[:-2], part, columns))
+            found = flags.reshape(flags.shape[-2:]) & ACCEPTED
+            for axis, length in enumerate(found.shape):
+                starts = np.arange(0, length, step)
+                found = np.maximum.reduceat(found, starts, axis=axis)
+            at = part.start // step, columns.start // step
+            cells = tuple(slice(a, a + n) for a, n in zip(at, found.shape, strict=True))
+            self.accepted[cells] = found > 0
 
 
-def _edge_width(mask: Labels) -> float:
-    """Return a width that is thin on the screen, whatever the size of the image."""
-    height, width = mask.data.shape[-2:]
-    return float(max(1.0, height / 400, width / 400))
+def outline(
+    cells: NDArray[np.bool_], step: int, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Return the borders of the True cells as straight lines.
+
+    Parameters
+    ----------
+    cells : ndarray of bool, (rows, columns)
+        Cells of `step` by `step` pixels.
+    step : int
+        Side of a cell.
+    shape : (height, width)
+        Of the plane in pixels; the last cells may reach beyond it.
+
+    Returns
+    -------
+    ndarray, (N, 2, 2)
+        Start of each line and the way to its end, (Y, X) in pixels.
+    """
+    lines = []
+    for axis in (0, 1):
+        edges = np.diff(cells, axis=axis, prepend=False, append=False)
+        # Along the last axis of `across` runs the line.
+        across = edges if axis == 0 else edges.T
+        ends = np.diff(across, axis=1, prepend=False, append=False)
+        at, place = np.nonzero(ends)
+        # Runs begin and end in turn.
+        points = np.stack([at, place], axis=-1).reshape(-1, 2, 2)
+        lines.append(points if axis == 0 else points[..., ::-1])
+    corners: NDArray[np.float64] = np.concatenate(lines).astype(float)
+    corners = np.minimum(corners * step, np.asarray(shape, float)) - 0.5
+    corners[:, 1] -= corners[:, 0]
+    return corners
+
+
+def line_width(viewer: Any, layer: Layer, pixels: float = 2.0) -> float:
+    """Return the width, in pixels of a layer, of a line that is thin on the screen."""
+    origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)))
+    sides = [
+        np.linalg.norm(np.asarray(layer.data_to_world(unit)) - origin)
+        for unit in np.eye(layer.ndim)
+    ]
+    return float(pixels / _camera(viewer).zoom / np.mean(sides))
+
+
+def _camera(viewer: Any) -> Any:
+    # Since 0.9 napari wants it to be found in the scene.
+    return getattr(viewer, "scene", viewer).camera

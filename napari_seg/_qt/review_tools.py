@@ -12,6 +12,7 @@ from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
 from napari_seg._qt.mask_view import MaskView
+from napari_seg._qt.review_outline import line_width
 from napari_seg._qt.viewer_link import ViewerLink, mask_transform
 from napari_seg.workspace import Workspace
 
@@ -241,7 +242,7 @@ class _Pencil(_Tool):
         )
         self._viewer.add_layer(self._shapes)
         self._layers.selection.active = self._shapes
-        self._shapes.current_edge_width = _line_width(self._viewer, self._shapes)
+        self._shapes.current_edge_width = line_width(self._viewer, self._shapes)
         self._shapes.mode = "add_polygon"
         self._shapes.events.data.connect(self._look_later)
         self._layers.selection.events.active.connect(self._look_later)
@@ -277,13 +278,6 @@ def _ellipse(corners: NDArray[np.float64]) -> NDArray[np.float64]:
         corners.mean(axis=0) + np.cos(angle) * first + np.sin(angle) * second
     )
     return points
-
-
-def _line_width(viewer: Any, layer: Shapes) -> float:
-    """Return the width of a line of about two pixels on the screen, in data units."""
-    # Since 0.9 napari wants it to be found in the scene.
-    zoom = getattr(viewer, "scene", viewer).camera.zoom
-    return float(2 / zoom / np.abs(layer.scale).mean())
 
 
 def _something_is_open() -> bool:
