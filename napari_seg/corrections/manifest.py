@@ -26,11 +26,14 @@ class ProjectClass:
     name : str
         As the user calls it.
     color : str
-        "#rrggbb".
+        "#rrggbb", or empty.
+    earlier : tuple of str
+        Names that it had before; models may still use them.
     """
 
     name: str
     color: str
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Manifest:
                     f"{folder} was made by a newer napari-seg; update to open it."
                 )
             return cls(
-                tuple(ProjectClass(**entry) for entry in content["classes"]),
+                tuple(_class(entry) for entry in content["classes"]),
                 tuple(_image(entry) for entry in content["images"]),
                 content["current"],
             )
@@ -119,6 +122,10 @@ class Manifest:
                 f"{path} cannot be read ({error}). Corrections and models beside it "
                 "are not affected; restore the file from a copy."
             ) from error
+
+
+def _class(entry: dict[str, Any]) -> ProjectClass:
+    return ProjectClass(**{**entry, "earlier": tuple(entry.get("earlier", ()))})
 
 
 def _image(entry: dict[str, Any]) -> ImageEntry:

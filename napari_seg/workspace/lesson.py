@@ -115,7 +115,9 @@ def _start_file(session: Session, choice: ModelChoice) -> Path:
     from napari_seg.models.checkpoint import save_model
     from napari_seg.models.registry import build
 
-    spec = replace(choice.spec, classes=tuple(session.classes))
+    spec = replace(
+        choice.spec, classes=tuple(session.classes_to_train(choice.spec.classes))
+    )
     return save_model(build(spec), session.project.models_folder / "start")
 
 
@@ -125,8 +127,9 @@ def finetune_command(session: Session, lesson: Lesson) -> FinetuneCommand:
 
     choice = lesson.choice
     options = list(lesson.arguments)
-    if list(choice.spec.classes) != session.classes:
-        options += ["--classes", ",".join(session.classes)]
+    classes = session.classes_to_train(choice.spec.classes)
+    if list(choice.spec.classes) != classes:
+        options += ["--classes", ",".join(classes)]
     return FinetuneCommand(
         model=_start_file(session, choice),
         output=session.project.models_folder / "candidate.safetensors",

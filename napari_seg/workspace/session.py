@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ from napari_seg.corrections.change import Change
 from napari_seg.corrections.identity import default_project_folder, fingerprint
 from napari_seg.corrections.journal import ErrorListener
 from napari_seg.corrections.ledger import Ledger, Scope
-from napari_seg.corrections.project import Project, ProjectClass
+from napari_seg.corrections.project import Project
 from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import InputError, NapariSegError
 from napari_seg.inference.axes import AxesReading, as_array
 from napari_seg.scoring.regions import Box
+from napari_seg.workspace.classes import ClassNames
 from napari_seg.workspace.diary import Diary
 from napari_seg.workspace.history import ScoreHistory
 from napari_seg.workspace.uncertainty import UncertaintyMap
@@ -112,7 +114,7 @@ class Session:
     ) -> None:
         self.source = source
         self.reading = reading
-        self.classes = classes
+        self._classes = ClassNames(classes)
         self.ledger: Ledger | None = None
         self.ranges: NDArray[np.float64] | None = None
         self.history = ScoreHistory()
@@ -164,15 +166,9 @@ class Session:
         return True
 
     def _adopt_classes(self, project: Project) -> None:
-        """Take the classes that were added in an earlier session."""
-        saved = [entry.name for entry in project.classes]
-        if saved[: len(self.classes)] == self.classes:
-            self.classes = saved
-        elif not project.read_only:
-            self._save_classes(project)
-
-    def _save_classes(self, project: Project) -> None:
-        project.set_classes([ProjectClass(name, "") for name in self.classes])
+        """Take the classes that were added or renamed in an earlier session."""
+        if not self._classes.adopt(project.classes) and not project.read_only:
+            project.set_classes(self._classes.saved())
 
     @property
     def mask(self) -> Ledger:
@@ -251,7 +247,7 @@ class Session:
                 "This model reads the image with other axes than the mask has; remove "
                 "the mask layer to begin a new one."
             )
-        same = list(classes) == self.classes[: len(classes)]
+        same = self._classes.known(classes)
         if not same and self.ledger is not None and self.ledger.vouched_pixels:
             raise InputError(
                 f"This model has the classes {', '.join(classes)}, your mask has "
@@ -260,8 +256,17 @@ class Session:
             )
         self.reading, self.ranges = reading, None
         if not same:
-            self.classes = list(classes)
+            self._classes = ClassNames(classes)
             self._classes_changed()
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes in the order of the ids."""
+        return self._classes.names
+
+    def classes_to_train(self, names: Sequence[str]) -> list[str]:
+        """Return the classes for a model that has `names`: these, and what it lacks."""
+        return self._classes.to_train(names)
 
     def add_class(self, name: str) -> None:
         """Add a class behind the others.
@@ -269,21 +274,27 @@ class Session:
         Raises
         ------
         InputError
-            If the name is empty or taken.
+            If the name is empty, taken or holds a comma.
         """
-        name = name.strip()
-        if not name or name in self.classes:
-            raise InputError(
-                f"The class name {name!r} is empty or taken; choose another one."
-            )
-        self.classes.append(name)
+        self._classes.add(name)
+        self._classes_changed()
+
+    def rename_class(self, class_id: int, name: str) -> None:
+        """Call a class something else; models that know the old name go on working.
+
+        Raises
+        ------
+        InputError
+            As :meth:`add_class`.
+        """
+        self._classes.rename(class_id, name)
         self._classes_changed()
 
     def _classes_changed(self) -> None:
         if self.ledger is not None:
             self.ledger.set_classes(len(self.classes))
         if self._project is not None and not self._project.read_only:
-            self._save_classes(self._project)
+            self._project.set_classes(self._classes.saved())
 
     # The project --------------------------------------------------------------
 

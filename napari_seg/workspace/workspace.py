@@ -321,6 +321,13 @@ class Workspace:
             self.changed.emit()
             self.scores_changed.emit()
 
+    def rename_class(self, class_id: int, name: str) -> None:
+        """Call a class something else; models go on as before."""
+        if self.session is not None:
+            self._guarded(self.session.rename_class, class_id, name)
+            self.changed.emit()
+            self.scores_changed.emit()
+
     def set_scope(self, scope: Scope) -> None:
         """Score another part of the mask."""
         self.scope = scope
