@@ -199,13 +199,14 @@ def find_object(
     The window that is looked at grows until the object no longer touches its border:
     the cost follows the object, never the plane.
     """
-    # Here, since it takes a while to load, and few sessions need it.
-    from skimage.segmentation import flood
+    from scipy.ndimage import label
 
     window = as_box(_around(point), plane.shape)
     while pixels(window) <= _LARGEST:
         start = tuple(p - s.start for p, s in zip(point, window, strict=True))
-        mask: NDArray[np.bool_] = flood(plane[window], start, connectivity=2)
+        same = plane[window] == plane[point]
+        numbered, _ = label(same, np.ones((3, 3), np.bool_))
+        mask: NDArray[np.bool_] = numbered == numbered[start]
         grown = _grown(window, mask, plane.shape)
         if grown == window:
             box = changed_box(mask, window)
