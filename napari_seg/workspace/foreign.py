@@ -53,22 +53,20 @@ class ForeignLabels:
 
     def first(self) -> ForeignLabel | None:
         """Return the smallest one, with its pixels."""
-        ledger = self._ledger
+        session, ledger = self._workspace.session, self._ledger
         pixels = {} if ledger is None else ledger.foreign_pixels
-        if ledger is None or not pixels:
+        if session is None or not pixels:
             return None
         label = min(pixels)
-        before = _names(ledger.n_classes, label)
-        return ForeignLabel(label, pixels[label], before)
+        return ForeignLabel(label, pixels[label], _names(session.classes, label))
 
     def adopt(self, label: int, name: str) -> bool:
         """Add a class for `label`, and for each id before it; return whether done."""
         workspace, session = self._workspace, self._workspace.session
         if session is None or label < len(session.classes):
             return False
-        before = _names(len(session.classes), label)
-        taken = {*session.classes, *before}
-        if not name.strip() or name.strip() in taken or len(taken) < label:
+        before = _names(session.classes, label)
+        if not name.strip() or name.strip() in (*session.classes, *before):
             workspace.failed.emit(
                 InputError(
                     f"The class name {name!r} is empty or taken; choose another one."
@@ -104,5 +102,12 @@ class ForeignLabels:
         return None if session is None else session.ledger
 
 
-def _names(start: int, stop: int) -> tuple[str, ...]:
-    return tuple(f"class {i}" for i in range(start, stop))
+def _names(classes: list[str], label: int) -> tuple[str, ...]:
+    """Return names for the ids behind the classes and before `label`."""
+    names = []
+    for class_id in range(len(classes), label):
+        name = f"class {class_id}"
+        while name in classes:
+            name += "'"
+        names.append(name)
+    return tuple(names)

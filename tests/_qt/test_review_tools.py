@@ -279,6 +279,17 @@ def test_nothing_is_left_when_the_dock_closes(person: Person, way: str) -> None:
     hands.press_key(viewer, Qt.Key.Key_Escape)
 
 
+@pytest.mark.parametrize("way", ["object", "polygon"])
+def test_the_window_can_be_closed_with_a_tool_in_hand(person: Person, way: str) -> None:
+    objects(person)
+    choose(person, way)
+    workspace = person.workspace
+    person.viewer.close()
+    hands.settle(0.1)
+    assert workspace.session is None
+    assert not person.failures
+
+
 def test_choosing_a_class_or_a_layer_puts_the_tool_down(person: Person) -> None:
     mask = objects(person)
     choose(person, "object")
@@ -320,11 +331,10 @@ def test_slice_and_everything(stack: Person) -> None:
     assert not accepted(stack).any()
 
 
-def test_what_cannot_be_done_says_why(person: Person, stack: Person) -> None:
-    del person
-    button = stack.button("accept_menu_button")
-    assert not button.isEnabled()
-    assert "no mask yet" in button.toolTip()
+def test_without_a_mask_the_menus_say_why(person: Person) -> None:
+    for name in ("accept_menu_button", "unaccept_menu_button"):
+        assert not person.button(name).isEnabled()
+        assert "no mask yet" in person.button(name).toolTip()
 
 
 def test_a_flat_image_has_no_slices(person: Person) -> None:
@@ -397,7 +407,11 @@ def test_a_mistake_is_set_right(person: Person) -> None:
     assert mask.selected_label == 1
     assert person.session.classes == ["background", "nucleus"]
     person.check_scores()
-    assert person.session.flush(10)
+    hands.press_key(person.viewer, "z", hands.CTRL)
+    person.check_scores()
+    assert not (mask.data == 5).any()
+    hands.press_key(person.viewer, "z", hands.CTRL | hands.SHIFT)
+    person.wait(lambda: asked(person), 5, "the question")
 
 
 def test_the_question_goes_with_the_pixels(person: Person) -> None:

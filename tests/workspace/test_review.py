@@ -1,4 +1,4 @@
-"""Reviewing by view, object, polygon, plane, and everything at once."""
+"""Reviewing by view, object, polygon and plane; labels that no class has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from scipy import ndimage
 from skimage.draw import polygon2mask
 
 from napari_seg.corrections.ledger import ACCEPTED, Ledger
+from napari_seg.errors import InputError
 from napari_seg.workspace import ImageSource, View, Workspace
+from napari_seg.workspace.foreign import ForeignLabel, ForeignLabels
 from napari_seg.workspace.review import find_object, polygon_areas
 from napari_seg.workspace.tasks import run_inline
 from tests.workspace.conftest import SIDE, Heard
@@ -245,3 +247,72 @@ def test_what_was_accepted_is_there_again(
     assert again.begin()
     assert again.session is not None
     np.testing.assert_array_equal(_accepted(again.session.mask), accepted)
+
+
+# Labels that no class has -----------------------------------------------------
+
+
+def _paint(workspace: Workspace, label: int, *where: slice) -> None:
+    assert workspace.session is not None
+    workspace.session.mask.labels[where] = label
+    workspace.edited(where)
+
+
+def test_a_label_without_a_class_is_neither_scored_nor_learned_from(
+    workspace: Workspace, ledger: Ledger
+) -> None:
+    foreign = ForeignLabels(workspace)
+    assert foreign.first() is None
+    before = ledger.scores().pixels
+    _paint(workspace, 7, slice(0, 5), slice(0, 8))
+    _paint(workspace, 3, slice(40, 42), slice(0, 8))
+    assert foreign.first() == ForeignLabel(3, 16, ("class 2",))
+    assert ledger.scores().pixels <= before
+    assert not np.isin(ledger.truth(), (3, 7)).any()
+
+
+def test_a_mistake_gets_back_what_the_model_said(
+    workspace: Workspace, ledger: Ledger, heard: Heard, source: ImageSource
+) -> None:
+    ledger.predicted(None, np.ones(ledger.shape, np.uint8))
+    labels = ledger.labels.copy()
+    _paint(workspace, 3, slice(0, 50), slice(0, 50))
+    _paint(workspace, 0, slice(80, 90), slice(0, 50))
+    labels[80:90, :50] = 0
+    labels[:50, :50] = 1
+    ForeignLabels(workspace).take_back(3)
+    np.testing.assert_array_equal(ledger.labels, labels)
+    assert heard.boxes[-1] == (slice(0, 50), slice(0, 50))
+    assert ForeignLabels(workspace).first() is None
+    session = workspace.session
+    assert session is not None
+    assert session.flush(10)
+    workspace.close()
+    workspace.set_image(source)
+    assert workspace.begin()
+    assert workspace.session is not None
+    saved = workspace.session.mask.labels
+    np.testing.assert_array_equal(saved[:50, :50], labels[:50, :50])
+
+
+def test_where_no_model_has_spoken_a_mistake_becomes_background(
+    workspace: Workspace, ledger: Ledger
+) -> None:
+    assert (ledger.reference == 255).all()
+    _paint(workspace, 9, slice(0, 50), slice(0, 50))
+    ForeignLabels(workspace).take_back(9)
+    assert not ledger.labels[:50, :50].any()
+
+
+@pytest.mark.parametrize("name", ["", "  ", "nucleus", "class 2"])
+def test_a_bad_name_adds_no_class(
+    workspace: Workspace, ledger: Ledger, heard: Heard, name: str
+) -> None:
+    _paint(workspace, 3, slice(0, 5), slice(0, 8))
+    assert not ForeignLabels(workspace).adopt(3, name)
+    assert [type(error) for error in heard.failures] == [InputError]
+    assert ledger.n_classes == 2
+    assert ForeignLabels(workspace).adopt(3, " rim ")
+    assert workspace.session is not None
+    assert workspace.session.classes == ["background", "nucleus", "class 2", "rim"]
+    assert (ledger.truth() == 3).sum() == 40
