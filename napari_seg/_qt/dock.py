@@ -69,7 +69,7 @@ class SegmentationDock(QWidget):
             self._runner,
             self._outline,
             self.link,
-            (*self._presenters[:2], Auditor(self.workspace, self.mask_view)),
+            (*self._presenters[:3], Auditor(self.workspace, self.mask_view)),
         )
         # A window that is closed destroys the dock without asking it; by then its
         # attributes are gone, so the function itself holds what it needs.

@@ -112,19 +112,16 @@ class LibraryPanel(Panel):
 
     def show_moments(self, rows: Sequence[tuple[Any, str]]) -> None:
         """List moments as (data, text), the newest first; the first is the present."""
-        marked = self.moments.currentRow()
+        current = self.moments.currentItem()
+        marked = None if current is None else current.text()
         self.moments.clear()
         for data, text in rows:
             item = QListWidgetItem(text)
             item.setData(Qt.ItemDataRole.UserRole, data)
             self.moments.addItem(item)
-        # A longer list has other moments in the same rows.
-        if marked >= 0 and self._listed == len(rows):
-            self.moments.setCurrentRow(marked)
-        self._listed = len(rows)
+            if text == marked:
+                self.moments.setCurrentItem(item)
         self._gate_revert()
-
-    _listed = 0
 
     @property
     def shows_history(self) -> bool:

@@ -14,7 +14,7 @@ from napari_seg._qt.panels.common import quantity
 from napari_seg._qt.panels.library import LibraryPanel
 from napari_seg.corrections.activity import Summary
 from napari_seg.corrections.versions import ModelVersion
-from napari_seg.workspace import Workspace, obstacles
+from napari_seg.workspace import Progress, Workspace, obstacles
 from napari_seg.workspace.exports import EXPORTS, export
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LibraryPresenter"]
 
 #: Milliseconds after a change until the open history is listed anew.
-_LISTING = 1000
+_LISTING = 500
 _MOST_MOMENTS = 500
 _HAPPENED = {
     "predict": "prediction",
@@ -45,11 +45,12 @@ class LibraryPresenter:
         self._list_soon = QTimer(panel)
         self._list_soon.setSingleShot(True)
         self._list_soon.setInterval(_LISTING)
-        self._list_soon.timeout.connect(workspace.past.list_moments)
+        self._list_soon.timeout.connect(self._list)
         workspace.moments_listed.connect(self._show_moments)
         workspace.scores_changed.connect(self._scores_changed)
         workspace.changed.connect(self.show)
         workspace.verdict_changed.connect(self.show)
+        workspace.predicting.connect(self._predicting)
 
     def show(self) -> None:
         """List the versions, and say what can be exported."""
@@ -65,10 +66,19 @@ class LibraryPresenter:
             obstacles.to_export(workspace), obstacles.to_revert(workspace)
         )
 
+    def _predicting(self, progress: Progress | None) -> None:
+        # At its begin and end: meanwhile nothing can be reverted.
+        if progress is None or progress.done == 0:
+            self._show_gates()
+
     def _scores_changed(self) -> None:
-        self._show_gates()
-        if self._panel.shows_history and not self._list_soon.isActive():
+        if not self._list_soon.isActive():
             self._list_soon.start()
+
+    def _list(self) -> None:
+        self._show_gates()
+        if self._panel.shows_history:
+            self._workspace.past.list_moments()
 
     def _show_moments(self, moments: Sequence[Moment]) -> None:
         newest = list(reversed(moments))[:_MOST_MOMENTS]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from superqt.utils import qthrottled
+
 from napari_seg._qt.panels.common import quantity
 from napari_seg._qt.panels.teach import TeachPanel
 from napari_seg.workspace import Workspace, obstacles
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from napari_seg.training.loop import Step
 
 __all__ = ["TeachPresenter"]
+
+#: Milliseconds between two updates while the user paints.
+_PACE = 160
 
 
 class TeachPresenter:
@@ -25,9 +30,18 @@ class TeachPresenter:
         panel.keepWanted.connect(workspace.keep)
         panel.discardWanted.connect(workspace.discard)
         workspace.changed.connect(self.show)
-        workspace.scores_changed.connect(self.show)
+        # Not with every dab of the brush: the score goes first.
+        self._show_soon = qthrottled(self.show, timeout=_PACE)
+        workspace.scores_changed.connect(self._scores_changed)
         workspace.training.connect(self._show_step)
         workspace.verdict_changed.connect(self._show_verdict)
+
+    def _scores_changed(self) -> None:
+        self._show_soon()
+
+    def stop(self) -> None:
+        """Show nothing any more."""
+        self._show_soon.cancel()
 
     def show(self) -> None:
         """Show what there is to learn from, and what can be done."""
