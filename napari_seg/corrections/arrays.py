@@ -24,7 +24,7 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import LocalStore
 
 from napari_seg.corrections.change import Pixels
-from napari_seg.corrections.durable import make_folder, write_atomically
+from napari_seg.corrections.durable import make_folder, sync_folder, write_atomically
 from napari_seg.corrections.records import arrays_of
 from napari_seg.errors import ProjectError
 from napari_seg.scoring.regions import Box, box_shape, intersection, relative
@@ -235,3 +235,10 @@ class _DurableStore(LocalStore):
             write_atomically(path, value.to_bytes())
 
         await asyncio.to_thread(write)
+
+    async def delete(self, key: str) -> None:
+        # A chunk that became empty has no file; the old one must not come back.
+        await super().delete(key)
+        folder = (self.root / key).parent
+        if folder.is_dir():
+            await asyncio.to_thread(sync_folder, folder)

@@ -427,3 +427,19 @@ def test_what_a_killed_program_had_begun_is_cleared_away(tmp_path, painter):
     store.compact()
     assert not left.exists()
     store.close()
+
+
+def test_chunk_that_became_empty_is_removed_for_good(tmp_path, painter, monkeypatch):
+    synced = []
+    monkeypatch.setattr(arrays_module, "sync_folder", synced.append)
+    store = ImageStore(tmp_path, SHAPE)
+    for value in (1, 0):
+        painter.ledger.labels[:] = value
+        store.append(painter.ledger.edited())
+        store.flush()
+        store.compact()
+    folder = tmp_path / "mask.zarr" / "labels" / "c" / "0" / "1"
+    assert not (folder / "1").exists()
+    assert folder in synced
+    assert_holds(store, painter)
+    store.close()
