@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,20 +127,26 @@ def test_what_is_no_mask_is_refused(tmp_path, labels, message):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
+@contextmanager
 def small_files_only() -> Iterator[None]:
-    """Let the system refuse files of more than 10 kB, as a full disk would."""
+    """Let the system refuse files of more than 10 kB, as a full disk would.
+
+    Not for longer than needed: what pytest itself writes may be such a file.
+    """
     resource = pytest.importorskip("resource", reason="needs the limits of Unix")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_failure_half_way_leaves_the_old_file(tmp_path, small_files_only):
+def test_failure_half_way_leaves_the_old_file(tmp_path):
     path = write_mask(tmp_path / "a.tif", np.ones((32, 32), np.uint8))
     noise = np.random.default_rng(0).integers(0, 255, (512, 512)).astype(np.uint8)
-    with pytest.raises(StorageError, match="could not be written"):
+    refused = pytest.raises(StorageError, match="could not be written")
+    with refused, small_files_only():
         write_mask(path, noise)
     assert tifffile.imread(path).shape == (32, 32)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.tif"]
