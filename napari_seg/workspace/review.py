@@ -239,7 +239,8 @@ def polygon_areas(vertices: ArrayLike, shape: tuple[int, int]) -> list[Area]:
     Parameters
     ----------
     vertices : array of float, (N, 2)
-        Y and X of the corners.
+        Y and X of the corners.  Where the polygon crosses itself, what is enclosed
+        twice is outside.
     shape : (height, width)
         Of the plane.
 
@@ -248,25 +249,38 @@ def polygon_areas(vertices: ArrayLike, shape: tuple[int, int]) -> list[Area]:
     list of (box, mask)
         Only bands in which there are such pixels.
     """
-    from skimage.draw import polygon
-
     corners = np.asarray(vertices, float).reshape(-1, 2)
     if len(corners) < 3:
         return []
-    low, high = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0)) + 1
-    sides = zip(low, high, shape, strict=True)
-    around = tuple(slice(*(int(np.clip(v, 0, n)) for v in ends)) for *ends, n in sides)
-    if any(part.start >= part.stop for part in around):
-        return []
+    ends = np.stack([np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0)) + 1])
+    ends = np.clip(ends, 0, shape).astype(int)
+    around = tuple(slice(int(low), int(high)) for low, high in ends.T)
     areas: list[Area] = []
     for band in split(around, _PIECE):
-        y, x = (corners - [part.start for part in band]).T
-        mask = np.zeros(box_shape(band), np.bool_)
-        mask[polygon(y, x, mask.shape)] = True
+        mask = _inside(corners, band)
         box = changed_box(mask, band)
         if box is not None:
             areas.append((box, mask[relative(box, band)]))
     return areas
+
+
+def _inside(corners: NDArray[np.float64], box: Box) -> NDArray[np.bool_]:
+    """Return which pixels of a box lie in a polygon.
+
+    Along a row, each side of the polygon that the row crosses is where inside and
+    outside change places.
+    """
+    rows, columns = box
+    height, width = box_shape(box)
+    (y0, x0), (y1, x1) = corners.T, np.roll(corners, -1, axis=0).T
+    y = np.arange(rows.start, rows.stop)
+    row, side = np.nonzero((y0 <= y[:, None]) != (y1 <= y[:, None]))
+    along = (y[row] - y0[side]) / (y1 - y0)[side]
+    x = np.ceil(x0[side] + along * (x1 - x0)[side]) - columns.start
+    changes = np.zeros((height, width + 1), np.uint8)
+    np.bitwise_xor.at(changes, (row, np.clip(x, 0, width).astype(int)), 1)
+    inside = np.bitwise_xor.accumulate(changes, axis=1)[:, :-1]
+    return inside.view(np.bool_)
 
 
 def _in_plane(index: tuple[int, ...], box: Box) -> Box:

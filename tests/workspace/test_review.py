@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,9 +149,9 @@ def test_a_small_object_in_a_large_plane_is_found_without_reading_it() -> None:
 @pytest.mark.parametrize(
     "vertices",
     [
-        [(5.2, 7), (5, 60.5), (70, 90), (40, 30)],
-        [(-20, -20), (-20, 300), (50, 300), (90, -20)],
-        [(10, 10), (60, 60), (10, 60), (60, 10)],
+        [(5.2, 7.1), (5.1, 60.5), (70.3, 90.4), (40.6, 30.2)],
+        [(-20.5, -20), (-20.5, 300), (50.5, 300), (90.3, -20)],
+        [(10.5, 10.1), (60.5, 60.3), (10.2, 60.7), (60.7, 10.4)],
     ],
     ids=["odd", "beyond the image", "crossing itself"],
 )
@@ -166,13 +167,24 @@ def test_a_polygon_accepts_its_inside(
 
 
 def test_large_polygons_are_done_in_bands() -> None:
-    vertices = [(100, 200), (100, 2900), (2900, 2500), (2000, 100)]
+    vertices = [(99.37, 201.2), (103.1, 2911.7), (2907.3, 2503.9), (2001.6, 97.4)]
     whole = np.zeros((3000, 3000), bool)
     areas = polygon_areas(vertices, whole.shape)
     assert len(areas) > 1
     for box, mask in areas:
         whole[box] = mask
     np.testing.assert_array_equal(whole, polygon2mask(whole.shape, vertices))
+
+
+def test_polygons_side_by_side_share_no_pixel() -> None:
+    corners = [(0, 0), (0, 30), (40, 30), (40, 0)]
+    middle = (20, 10)
+    counts = np.zeros((41, 31), int)
+    for first, second in itertools.pairwise([*corners, corners[0]]):
+        for box, mask in polygon_areas([first, second, middle], counts.shape):
+            counts[box] += mask
+    assert counts.max() == 1
+    assert counts.sum() == 40 * 30
 
 
 @pytest.mark.parametrize(
