@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_seg.cli.files import bare_name, images_in, read_picture
 from napari_seg.cli.report import note
-from napari_seg.corrections.pairs import read_ranges
+from napari_seg.corrections.windows import read_ranges
 from napari_seg.errors import ChannelError, ImageError, InputError, LabelsError
 from napari_seg.inference.axes import read_axes
 from napari_seg.inference.normalization import channel_ranges

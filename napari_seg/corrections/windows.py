@@ -20,12 +20,11 @@ import tifffile
 from numpy.typing import NDArray
 
 from napari_seg.corrections.identity import safe_name
-from napari_seg.corrections.pairs import read_pairs
 from napari_seg.errors import LabelsError, StorageError
 from napari_seg.scoring.regions import Box, box_shape, relative
 from napari_seg.scoring.tally import UNKNOWN
 
-__all__ = ["Window", "cut_windows", "read_pairs", "save_windows"]
+__all__ = ["Window", "cut_windows", "read_ranges", "save_windows"]
 
 Reader = Callable[[Box], NDArray[Any]]
 
@@ -216,3 +215,16 @@ def _write_tiff(
         with suppress(OSError):
             partial.unlink()
         raise
+
+
+def read_ranges(image: Path) -> NDArray[np.float64] | None:
+    """Return the intensities that become 0 and 1 in the image of a window.
+
+    Returns
+    -------
+    ndarray of float64, (C, 2), or None
+        None if the file does not say so.
+    """
+    with tifffile.TiffFile(image) as file:
+        said = (file.shaped_metadata or ({},))[0].get("ranges")
+    return None if said is None else np.array(said, np.float64)

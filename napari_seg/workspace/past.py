@@ -15,7 +15,7 @@ from napari_seg.corrections.identity import default_project_folder, fingerprint
 from napari_seg.corrections.project import Project
 from napari_seg.errors import ProjectError
 from napari_seg.inference.axes import as_array
-from napari_seg.scoring.regions import Box, as_box, split
+from napari_seg.scoring.regions import Box, split
 from napari_seg.workspace.session import ImageSource, Session
 from napari_seg.workspace.tasks import Job, Runner, Task
 
@@ -203,9 +203,12 @@ class Past:
 
 def _earlier(store: ImageStore, moment: Moment | None) -> Job:
     """Yield the mask as it was, in pieces."""
-    from napari_seg.corrections.history import state_at
+    from napari_seg.corrections.history import changed_since, state_at
 
     store.flush(5.0)
+    changed = changed_since(store, moment)
+    if changed is None:
+        return
     mask = state_at(store, moment)
-    for box in split(as_box(None, store.shape), _PIECE):
+    for box in split(changed, _PIECE):
         yield box, Pixels(mask.labels[box], mask.state[box], mask.reference[box])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from napari_seg.corrections.journal import ErrorListener
 from napari_seg.corrections.ledger import Ledger, Scope
 from napari_seg.corrections.project import Project
 from napari_seg.corrections.versions import ModelVersion
-from napari_seg.errors import InputError, NapariSegError
+from napari_seg.errors import InputError
 from napari_seg.inference.axes import AxesReading, as_array
 from napari_seg.scoring.regions import Box
 from napari_seg.workspace.classes import ClassNames
@@ -147,15 +148,16 @@ class Session:
         image = as_array(self.source.data)
         self.mark = self.mark or fingerprint(image)
         name, mark = self.source.name, self.mark
-        project = Project.open_or_create(default_project_folder(name, mark))
-        try:
+        with ExitStack() as to_close:
+            project = Project.open_or_create(default_project_folder(name, mark))
+            to_close.callback(project.close)
             self._adopt_classes(project)
             entry = project.add_image(name, mark, self.reading.spatial_shape)
             store = project.open_store(entry, on_error)
-        except NapariSegError:
-            project.close()
-            raise
-        saved = store.load()
+            to_close.callback(store.close)
+            saved = store.load()
+            # All went well: it stays open until the session is closed.
+            to_close.pop_all()
         self.ledger = Ledger(
             saved.labels, saved.reference, len(self.classes), saved.state
         )

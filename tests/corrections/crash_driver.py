@@ -37,7 +37,7 @@ from napari_seg.corrections.history import last_strokes, moments, state_at
 from napari_seg.corrections.ledger import Ledger
 from napari_seg.corrections.project import Project, ProjectClass
 from napari_seg.corrections.versions import VersionCard
-from napari_seg.corrections.windows import cut_windows, read_pairs, save_windows
+from napari_seg.corrections.windows import cut_windows, save_windows
 from napari_seg.inference.predict import PredictOptions, stream
 from napari_seg.models.checkpoint import load_model, save_model
 from napari_seg.models.registry import create_model
@@ -252,6 +252,10 @@ def _judge_history(store, ledger):
             mask[box] = before
 
 
+def _names(folder):
+    return {path.name for path in folder.glob("*.tif")}
+
+
 def _go_on(folder, project, store, ledger, seed):
     """Work on, and keep the outcome as the start of the next round."""
     for change in _stroke(np.random.default_rng(seed), ledger):
@@ -265,7 +269,8 @@ def _go_on(folder, project, store, ledger, seed):
         number = len(project.versions) + 1
         finetune(folder, project, ledger, number)
         windows = project.windows_folder
-        assert read_pairs(windows / "images", windows / "labels")
+        pairs = [_names(windows / each) for each in ("images", "labels")]
+        assert pairs[0] == pairs[1] != set(), f"windows without a partner: {pairs}"
     wanted = digest(ledger)
     store.close()
     project.close()

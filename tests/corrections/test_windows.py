@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_seg.corrections.pairs import read_pairs, read_ranges
-from napari_seg.corrections.windows import cut_windows, save_windows
-from napari_seg.errors import InputError, LabelsError, StorageError
+from napari_seg.corrections.windows import cut_windows, read_ranges, save_windows
+from napari_seg.errors import LabelsError, StorageError
 from napari_seg.scoring.tally import UNKNOWN
 
 
@@ -92,14 +91,14 @@ def test_saved_windows_are_read_back(tmp_path, channels, dtype):
     ranges = np.array([[1.5, 2.5]] * (channels or 1))
     windows = cut(image, truth, index=(3, 4), ranges=ranges)
     files = save_windows(tmp_path, "a b", windows)
-    pairs = read_pairs(tmp_path / "images", tmp_path / "labels")
-    assert [name for name, _, _ in pairs] == sorted(w.name for w in windows)
-    saved = {w.name: w for w in windows}
-    for name, pixels, labels in pairs:
-        np.testing.assert_array_equal(
-            pixels.reshape(saved[name].image.shape), saved[name].image
-        )
-        np.testing.assert_array_equal(labels, saved[name].labels)
+    for folder in ("images", "labels"):
+        names = {path.stem for path in (tmp_path / folder).iterdir()}
+        assert names == {w.name for w in windows}
+    for window in windows:
+        pixels = tifffile.imread(tmp_path / "images" / f"{window.name}.tif")
+        labels = tifffile.imread(tmp_path / "labels" / f"{window.name}.tif")
+        np.testing.assert_array_equal(pixels.reshape(window.image.shape), window.image)
+        np.testing.assert_array_equal(labels, window.labels)
     np.testing.assert_array_equal(read_ranges(files[0]), ranges)
     assert read_ranges(tmp_path / "labels" / files[0].name) is None
 
@@ -130,41 +129,3 @@ def test_full_disk_keeps_the_earlier_windows(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="free some space"):
         save_windows(tmp_path, "a b", cut(image, truth)[:1])
     assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.fixture
-def folders(tmp_path):
-    save_windows(tmp_path, "a b", cut(*plane()))
-    return tmp_path / "images", tmp_path / "labels"
-
-
-def test_missing_partner(folders):
-    next(folders[1].iterdir()).unlink()
-    with pytest.raises(InputError, match="has no labels in"):
-        read_pairs(*folders)
-    with pytest.raises(InputError, match="has no image in"):
-        read_pairs(folders[1], folders[0])
-
-
-def test_empty_folder(tmp_path, folders):
-    with pytest.raises(InputError, match="holds no TIFF"):
-        read_pairs(folders[0], tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (np.zeros((96, 96), np.float32), "must be integers"),
-        (np.zeros((96, 95), np.uint8), "same pixels"),
-    ],
-)
-def test_labels_that_do_not_fit(folders, labels, message):
-    tifffile.imwrite(min(folders[1].iterdir()), labels)
-    with pytest.raises(LabelsError, match=message):
-        read_pairs(*folders)
-
-
-def test_damaged_file(folders):
-    min(folders[0].iterdir()).write_bytes(b"no TIFF")
-    with pytest.raises(InputError, match="cannot be read"):
-        read_pairs(*folders)

@@ -248,6 +248,34 @@ def test_there_is_no_record_without_work(
     assert "no record yet" in str(heard.failures[-1])
 
 
+def test_a_damaged_mask_locks_nobody_out(
+    reopened: Callable[[], Workspace], user_home: Path
+) -> None:
+    workspace = reopened()
+    workspace.predict(None, everything=True)
+    assert workspace.session is not None
+    assert workspace.session.store is not None
+    assert workspace.session.store.flush(10)
+    workspace.session.store.compact()
+    expected = everything(workspace)
+    workspace.close()
+    chunk = next(user_home.glob("projects/*/images/*/mask.zarr/reference/c/0/0"))
+    content = chunk.read_bytes()
+    chunk.write_bytes(b"damaged" + content[7:])
+
+    workspace = reopened()
+    heard = Heard(workspace)
+    assert not workspace.begin()
+    assert chunk.name in str(heard.failures[-1])
+    chunk.write_bytes(content)
+    assert workspace.begin()
+
+    assert workspace.session is not None
+    assert not workspace.session.read_only
+    for old, new in zip(expected, everything(workspace), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_an_unnoticed_edit_is_found_and_saved(
     reopened: Callable[[], Workspace],
 ) -> None:
