@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -30,8 +30,10 @@ __all__ = ["Area", "Review", "find_object", "polygon_areas"]
 Area: TypeAlias = tuple[Box, NDArray[np.bool_] | None]
 """A box of the mask, and which of its pixels are meant; None is all of them."""
 
-_PIECE = 1 << 22
-"""Pixels accepted at once: as many as one record of the journal holds."""
+_PIECE = 1 << 20
+"""Pixels accepted in one step: about a frame's time."""
+_AT_ONCE = 1 << 22
+"""Pixels up to which nobody waits for the steps."""
 _WINDOW = 128
 """Side of the first window in which an object is looked for."""
 _LARGEST = 1 << 26
@@ -41,9 +43,9 @@ _LARGEST = 1 << 26
 class Review:
     """Accepts parts of the mask of a workspace, and takes acceptance back.
 
-    Every method returns whether the part counts as reviewed now (with `back`,
-    whether it no longer does), and tells the user what would work where it could
-    not.
+    Every method that accepts returns whether the part counts as reviewed now (with
+    `back`, whether it no longer does), and tells the user what would work where it
+    could not.
 
     Parameters
     ----------
@@ -54,12 +56,22 @@ class Review:
     ----------
     changed : Signal(Box)
         Acceptance changed somewhere in this box.
+    waiting : Signal
+        There are steps to be done.
+    at_once : bool
+        Whether a large part is done before the method returns.  Otherwise whoever
+        listens to `waiting` calls :meth:`step` whenever there is time; before
+        anything else is done with the mask as a whole, the rest is done at once.
     """
 
     changed = Signal(object)
+    waiting = Signal()
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+        self._steps: Iterator[None] | None = None
+        self.at_once = True
+        workspace.settling.connect(self.finish)
 
     def view(self, view: View, *, back: bool = False) -> bool:
         """Accept what is visible."""
@@ -102,7 +114,8 @@ class Review:
                 "is right, or draw a polygon around that part."
             )
         box, mask = found
-        return self._review([(_in_plane(index, box), mask)], back)
+        areas = [(part, mask[relative(part, box)]) for part in split(box, _PIECE)]
+        return self._review([(_in_plane(index, b), m) for b, m in areas], back)
 
     def polygon(
         self, index: tuple[int, ...], vertices: ArrayLike, *, back: bool = False
@@ -147,6 +160,19 @@ class Review:
         workspace.settling.emit()
         return session.ledger
 
+    def step(self) -> bool:
+        """Do a step of what waits; return whether there are more."""
+        # A step that fails must not be tried for ever.
+        steps, self._steps = self._steps, None
+        if steps is not None and next(steps, True) is None:
+            self._steps = steps
+        return self._steps is not None
+
+    def finish(self) -> None:
+        """Do all steps that wait."""
+        while self.step():
+            pass
+
     def _whole(self, region: Box, back: bool) -> bool:
         ledger = self._settled(back)
         if ledger is None:
@@ -154,8 +180,15 @@ class Review:
         pieces = split(as_box(region, ledger.shape), _PIECE)
         return self._review([(piece, None) for piece in pieces], back)
 
-    def _review(self, areas: Iterable[Area], back: bool) -> bool:
-        """Do it piece by piece: what a change keeps of a piece is soon on disk."""
+    def _review(self, areas: Sequence[Area], back: bool) -> bool:
+        self._steps = self._stepwise(areas, back)
+        if self.at_once or sum(pixels(box) for box, _ in areas) <= _AT_ONCE:
+            self.finish()
+        else:
+            self.waiting.emit()
+        return True
+
+    def _stepwise(self, areas: Iterable[Area], back: bool) -> Iterator[None]:
         workspace = self._workspace
         assert workspace.session is not None
         ledger = workspace.session.mask
@@ -165,10 +198,10 @@ class Review:
             if _differs(ledger, box, mask, back):
                 workspace.record(act(box, mask))
                 touched = union(touched, box)
+                yield
         if touched is not None:
             self.changed.emit(touched)
         workspace._reviewed()
-        return True
 
     def _refuse(self, reason: str) -> bool:
         self._workspace.told.emit(reason)

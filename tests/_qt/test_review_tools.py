@@ -331,6 +331,28 @@ def test_slice_and_everything(stack: Person) -> None:
     assert not accepted(stack).any()
 
 
+def test_a_large_image_is_accepted_while_the_user_goes_on(
+    viewer: napari.Viewer, model_file: Path
+) -> None:
+    viewer.add_image(np.zeros((3000, 3000), np.uint8), name="large")
+    person = Person(viewer, model_file)
+    assert person.workspace.begin()
+    mask, ledger = person.mask, person.session.mask
+    seen: list[float] = []
+    person.workspace.scores_changed.connect(
+        lambda: seen.append(ledger.reviewed_fraction)
+    )
+    choose(person, "everything")
+    mask.brush_size = 100
+    hands.drag(viewer, [(1000, 1000), (2000, 2000)])
+    person.wait(lambda: ledger.reviewed_fraction == 1)
+    assert any(0 < fraction < 1 for fraction in seen)
+    person.wait(lambda: "reviewed 100%" in person.text("review_label"), 5)
+    assert (mask.data == 1).any()
+    person.check_scores()
+    person.leave()
+
+
 def test_without_a_mask_the_menus_say_why(person: Person) -> None:
     for name in ("accept_menu_button", "unaccept_menu_button"):
         assert not person.button(name).isEnabled()

@@ -231,6 +231,49 @@ def test_the_changed_box_is_told_and_nothing_is_recorded_twice(
     assert len(boxes) == 1
 
 
+@pytest.fixture
+def large(workspace: Workspace) -> Ledger:
+    """Return the ledger of a mask that is not accepted at once."""
+    workspace.set_image(ImageSource("large", np.zeros((2400, 2400), np.uint8)))
+    workspace.review.at_once = False
+    assert workspace.begin()
+    assert workspace.session is not None
+    return workspace.session.mask
+
+
+def test_a_large_part_is_accepted_in_steps(workspace: Workspace, large: Ledger) -> None:
+    waiting, reviewed = [], []
+    workspace.review.waiting.connect(lambda: waiting.append(1))
+    workspace.reviewed.connect(lambda: reviewed.append(large.reviewed_fraction))
+    assert workspace.review.everything()
+    assert large.reviewed_fraction == 0
+    assert waiting
+    seen = []
+    while workspace.review.step():
+        seen.append(large.reviewed_fraction)
+    assert len(seen) > 4
+    assert seen == sorted(seen)
+    assert reviewed == [1]
+    assert not workspace.review.step()
+
+
+def test_what_waits_is_done_before_anything_else(
+    workspace: Workspace, large: Ledger, again: Workspace
+) -> None:
+    workspace.review.everything()
+    workspace.review.step()
+    workspace.review.view(View((), slice(0, 9), slice(0, 9)), back=True)
+    assert large.accepted_pixels == large.labels.size - 81
+    workspace.review.everything(back=True)
+    workspace.review.step()
+    data = workspace.source.data if workspace.source else None
+    workspace.close()
+    again.set_image(ImageSource("large", data))
+    assert again.begin()
+    assert again.session is not None
+    assert again.session.mask.accepted_pixels == 0
+
+
 def test_without_a_mask_nothing_is_taken_back(workspace: Workspace) -> None:
     assert not workspace.review.everything()
     assert not workspace.review.everything(back=True)

@@ -45,6 +45,11 @@ class CorrectPresenter:
         panel.review.opening.connect(self._gate_ways)
         panel.toolCancelled.connect(self._tools.cancel)
         self._tools.hintChanged.connect(panel.tool.ask)
+        # A large part is accepted while the user goes on.
+        self._turns = QTimer()
+        self._turns.timeout.connect(self._go_on)
+        workspace.review.at_once = False
+        workspace.review.waiting.connect(self._start_turns)
         self._foreign = ForeignLabels(workspace)
         self._asked: ForeignLabel | None = None
         panel.foreignAdded.connect(self._add_foreign)
@@ -74,6 +79,9 @@ class CorrectPresenter:
         """Show nothing any more."""
         self._show_soon.cancel()
         self._until_rest.stop()
+        self._turns.stop()
+        self._workspace.review.at_once = True
+        self._workspace.review.finish()
         self._tools.cancel()
 
     def _view(self) -> View | None:
@@ -97,6 +105,13 @@ class CorrectPresenter:
             review.everything(back=back)
         else:
             review.view(view, back=back)
+
+    def _start_turns(self) -> None:
+        self._turns.start(0)
+
+    def _go_on(self) -> None:
+        if not self._workspace.review.step():
+            self._turns.stop()
 
     def _gate_ways(self) -> None:
         pointing = self._tools.obstacle()
