@@ -202,6 +202,9 @@ class MaskLayer:
         for step in steps.values():
             for box in step_boxes(step, self._mask.shape):
                 self._waiting.add(box)
+        if not self._layer.visible:
+            # napari to 0.7 also writes to where it believes the shown slice to be.
+            self._waiting.add(as_box(None, self._mask.shape))
 
     def _on_set_data(self, event: Any = None) -> None:
         if self._is_own or self._layer.data is not self._mask:

@@ -209,13 +209,18 @@ class MaskMachine(RuleBasedStateMachine):
         pairs = zip(*map(self.point, ends), strict=True)
         return tuple(slice(min(pair), max(pair) + 1) for pair in pairs)
 
-    def visible_point(self, at: Places) -> tuple[int, ...]:
-        """Return a point in the displayed slice."""
+    def shown_at(self) -> tuple[int, ...]:
+        """Return where the sliders stand, 0 for the displayed axes."""
         slicing = self.layer._slice_input
-        here = self.layer.world_to_data(slicing.world_slice.point)
-        point = [*self.point(at)]
-        for axis in slicing.not_displayed:
-            point[axis] = int(np.clip(np.round(here[axis]), 0, self.shape[axis] - 1))
+        here = np.round(self.layer.world_to_data(slicing.world_slice.point))
+        here[list(slicing.displayed)] = 0
+        return tuple(map(int, here))
+
+    def visible_point(self, at: Places) -> tuple[int, ...]:
+        """Return a point in the displayed slice, or in the one next to it."""
+        here, point = self.shown_at(), [*self.point(at)]
+        for axis in self.layer._slice_input.not_displayed:
+            point[axis] = min(max(here[axis], 0), self.shape[axis] - 1)
         return tuple(point)
 
     # The comparison -----------------------------------------------------------
@@ -473,18 +478,19 @@ class MaskMachine(RuleBasedStateMachine):
     @rule(at=places, label=labels)
     def assign_and_come_by(self, at: Places, label: int) -> None:
         """Nothing is refreshed, but a slice that is shown again is looked at."""
-        if len(self.shape) == 2 or not self.layer.visible:
+        dims, here = self.viewer.dims, self.shown_at()
+        inside = all(0 <= i < n for i, n in zip(here, self.shape, strict=True))
+        if not (inside and self.layer.visible):
             return
-        point = self.visible_point(at)
-        sliders = self.viewer.dims.not_displayed
-        offset = self.viewer.dims.ndim - len(self.shape)
-        own = [a for a in sliders if a >= offset and self.shape[a - offset] > 1]
-        if not own:
-            return
-        here = self.viewer.dims.current_step[own[0]]
-        self.data[point] = label
-        self.viewer.dims.set_current_step(own[0], here - 1 if here else here + 1)
-        self.viewer.dims.set_current_step(own[0], here)
+        steps = dims.current_step
+        self.data[self.visible_point(at)] = label
+        for axis in dims.not_displayed:
+            dims.set_current_step(axis, steps[axis] - 1 if steps[axis] else 1)
+        went_away = self.shown_at() != here
+        dims.current_step = steps
+        assert self.shown_at() == here
+        if not went_away:
+            self.layer.refresh()
         self.done()
 
     @rule(
