@@ -84,9 +84,13 @@ def box(*slices: slice) -> NDArray[np.bool_]:
 
 def choose(person: Person, way: str, menu: str = "accept_menu") -> None:
     """Open a menu and click on the entry."""
-    person.press(f"{menu}_button")
     entries: QMenu = person.find(QMenu, menu)
-    person.wait(entries.isVisible, what="the menu")
+    for _ in range(5):
+        # Without a window manager a popup now and then closes by itself.
+        person.press(f"{menu}_button")
+        if entries.isVisible():
+            break
+    assert entries.isVisible(), "the menu does not open"
     entry = next(a for a in entries.actions() if a.objectName() == f"{menu}_{way}")
     place = entries.actionGeometry(entry).center()
     QTest.mouseClick(entries, Qt.MouseButton.LeftButton, pos=place)
