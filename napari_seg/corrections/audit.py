@@ -60,10 +60,10 @@ class Audit:
         if piece is None:
             self._compare()
             return None
-        found = settled.find(piece)
-        if found is not None:
-            _LOG.warning("The mask was changed without notice at %s.", found)
-            return settled.edit(found)
+        change = settled.edit(piece)
+        if change is not None:
+            _LOG.warning("The mask was changed without notice at %s.", change.region)
+            return change
         self._counts.count(piece)
         return None
 

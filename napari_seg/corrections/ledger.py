@@ -108,8 +108,7 @@ class Ledger:
         Change or None
             None if nothing changed.
         """
-        box = self._settled.find(region)
-        return None if box is None else self._settled.edit(box)
+        return self._settled.edit(region)
 
     def predicted(self, region: Region, prediction: ArrayLike) -> Change:
         """Take in a prediction: write the mask where the user vouches for nothing.

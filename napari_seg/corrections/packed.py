@@ -7,15 +7,17 @@ whether the pixel is vouched for.  Both fit one byte per pixel while labels are 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_seg.corrections.change import Pixels
 from napari_seg.scoring.regions import as_box, split
 from napari_seg.scoring.tally import UNKNOWN
 
-__all__ = ["ACCEPTED", "CORRECTED", "UNTOUCHED", "PackedPixels"]
+__all__ = ["ACCEPTED", "CORRECTED", "UNTOUCHED", "PackedPixels", "PixelsToUnpack"]
 
 UNTOUCHED = 0
 CORRECTED = 1
@@ -87,17 +89,56 @@ class PackedPixels:
 
     def labels(self, packed: Packed) -> NDArray[np.uint8]:
         """Return the labels of packed pixels."""
-        codes = (packed & self.unknown).astype(np.uint8, copy=False)
-        # Arithmetic, since assigning through a mask takes ten times as long.
-        rest = np.uint8(UNKNOWN - self.unknown)
-        labels: NDArray[np.uint8] = codes + (codes == self.unknown) * rest
-        return labels
+        return _labels(packed, self.bits)
 
     def flags(self, packed: Packed) -> NDArray[np.uint8]:
         """Return the flags of packed pixels: 0, or CORRECTED and ACCEPTED added."""
-        return (packed >> self.bits).astype(np.uint8, copy=False)
+        return _flags(packed, self.bits)
 
     def changed(self, labels: NDArray[np.uint8], packed: Packed) -> NDArray[np.bool_]:
         """Return where labels differ from those of packed pixels."""
         changed: NDArray[np.bool_] = self.codes(labels) != packed & self.unknown
         return changed
+
+
+class PixelsToUnpack(Pixels):
+    """Pixels that are unpacked by whoever needs them, which is another thread.
+
+    Parameters
+    ----------
+    packed : ndarray
+        Labels and flags; it must stay as it is.
+    bits : int
+        :attr:`PackedPixels.bits` at the time.
+    reference : ndarray of uint8 or None
+        What the model said.
+    """
+
+    def __init__(
+        self, packed: Packed, bits: int, reference: NDArray[np.uint8] | None
+    ) -> None:
+        # What a frozen dataclass does, too.
+        vars(self).update(_packed=packed, _bits=bits, reference=reference)
+
+    @cached_property
+    def labels(self) -> NDArray[np.uint8]:
+        """The mask."""
+        return _labels(vars(self)["_packed"], vars(self)["_bits"])
+
+    @cached_property
+    def state(self) -> NDArray[np.uint8]:
+        """The flags."""
+        return _flags(vars(self)["_packed"], vars(self)["_bits"])
+
+
+def _labels(packed: Packed, bits: int) -> NDArray[np.uint8]:
+    unknown = (1 << bits) - 1
+    codes = (packed & unknown).astype(np.uint8, copy=False)
+    # Arithmetic, since assigning through a mask takes ten times as long.
+    rest = np.uint8(UNKNOWN - unknown)
+    labels: NDArray[np.uint8] = codes + (codes == unknown) * rest
+    return labels
+
+
+def _flags(packed: Packed, bits: int) -> NDArray[np.uint8]:
+    return (packed >> bits).astype(np.uint8, copy=False)

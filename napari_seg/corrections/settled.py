@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from napari_seg.corrections.change import Change, Kind, Pixels
 from napari_seg.corrections.counts import Counted, Counts
-from napari_seg.corrections.packed import ACCEPTED, CORRECTED, Packed, PackedPixels
+from napari_seg.corrections.packed import (
+    ACCEPTED,
+    CORRECTED,
+    Packed,
+    PackedPixels,
+    PixelsToUnpack,
+)
 from napari_seg.errors import LabelsError
 from napari_seg.scoring.regions import (
     Box,
@@ -128,19 +134,21 @@ class Settled:
             found = union(found, changed_box(changed, piece))
         return found
 
-    def edit(self, box: Box) -> Change:
-        """Take in what the user did in `box`, which :meth:`find` returned.
+    def edit(self, region: Region) -> Change | None:
+        """Take in what the user did to the mask within `region`.
 
         What :meth:`settle` does with the rule :meth:`with_edits`, in half the time:
         this runs for every dab of the brush.
         """
+        box = self.find(region)
+        if box is None:
+            return None
         before = self._copy(box, with_reference=False)
         for piece in split(box):
             labels, packed = self.labels[piece], self.pixels.data[piece]
             changed = self.pixels.changed(labels, packed)
-            reference = self.reference[piece][changed]
-            old, new = packed[changed], labels[changed]
-            settled = self._edited(old, new, reference)
+            old, reference = packed[changed], self.reference[piece][changed]
+            settled = self._edited(old, labels[changed], reference)
             packed[changed] = settled
             self._count_moved(piece, changed, (old, reference), (settled, reference))
         return Change("edit", box, before, self._copy(box, with_reference=False))
@@ -222,12 +230,8 @@ class Settled:
             self.focused.move(piece, changed, before, after)
 
     def _copy(self, box: Box, with_reference: bool) -> Pixels:
-        packed = self.pixels.data[box]
-        return Pixels(
-            self.pixels.labels(packed),
-            self.pixels.flags(packed),
-            self.reference[box].copy() if with_reference else None,
-        )
+        reference = self.reference[box].copy() if with_reference else None
+        return PixelsToUnpack(self.pixels.data[box].copy(), self.pixels.bits, reference)
 
 
 def untouched_label(reference: NDArray[np.uint8]) -> NDArray[np.uint8]:

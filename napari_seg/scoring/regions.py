@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 from types import EllipsisType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,8 @@ def as_box(region: Region, shape: tuple[int, ...]) -> Box:
     """
     if region is None:
         return tuple(slice(0, n) for n in shape)
+    if isinstance(region, tuple) and _is_box(region, shape):
+        return region
     entries = region if isinstance(region, tuple) else (region,)
     given = [entry for entry in entries if entry is not Ellipsis]
     missing = len(shape) - len(given)
@@ -75,6 +77,18 @@ def as_box(region: Region, shape: tuple[int, ...]) -> Box:
     whole: list[Index] = [slice(None)] * missing
     full = [*given[:at], *whole, *given[at:]]
     return tuple(_as_slice(entry, n) for entry, n in zip(full, shape, strict=True))
+
+
+def _is_box(region: tuple[Any, ...], shape: tuple[int, ...]) -> TypeGuard[Box]:
+    # Most regions are; reading them as numpy does would take ten times as long.
+    return len(region) == len(shape) and all(
+        type(side) is slice
+        and side.step is None
+        and type(side.start) is int
+        and type(side.stop) is int
+        and 0 <= side.start <= side.stop <= length
+        for side, length in zip(region, shape, strict=True)
+    )
 
 
 def _as_slice(entry: Any, length: int) -> slice:
