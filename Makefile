@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup libraries demo test test-core test-crash test-gui test-smoke check bench \
-    bench-gpu screenshots
+.PHONY: help setup libraries demo test test-core test-crash test-gui test-smoke \
+    test-napari-matrix check bench bench-gpu screenshots
 
 BIN := .venv/bin
 # The environment knows its folder: in a checkout that was moved it is made anew.
@@ -15,6 +15,7 @@ help:
 	@echo "make setup      .venv with everything for development (the others do it too)"
 	@echo "make demo       the loop on a real sample; on a virtual screen without a display"
 	@echo "make test       core tests, gui tests (PyQt5), gui smoke test (PyQt6)"
+	@echo "make test-napari-matrix  the mask layer's tests on other releases of napari"
 	@echo "make check      style, types, import contracts, spelling"
 	@echo "make bench      the figures of benchmarks/RESULTS.md; bench-gpu: those of a GPU"
 	@echo "make screenshots  the pictures in docs/images, from the running program"
@@ -63,6 +64,10 @@ test-gui: setup
 test-smoke: setup
 	@echo "== Gui smoke test, PyQt6"
 	@QT_API=pyqt6 $(SCREEN) $(PYTEST) -m smoke tests/_qt
+
+# Not a part of `make test`: it installs the other napari first.
+test-napari-matrix: setup
+	@tools/napari_matrix.sh
 
 check: setup
 	@failed=; \
