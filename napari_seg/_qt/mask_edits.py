@@ -8,17 +8,43 @@ nothing: then everything has to be compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 
 import numpy as np
 from napari.layers import Labels
+from numpy.typing import NDArray
 
 from napari_seg.errors import InputError
-from napari_seg.scoring.regions import PIECE, Box, as_box, pixels, union
+from napari_seg.scoring.regions import (
+    PIECE,
+    Box,
+    as_box,
+    pixels,
+    relative,
+    split,
+    union,
+)
 
-__all__ = ["Shown", "UndoSteps", "merged", "shown", "step_boxes", "updated_box"]
+__all__ = [
+    "Shown",
+    "Stroke",
+    "UndoSteps",
+    "merged",
+    "restore_steps",
+    "shown",
+    "step_boxes",
+    "updated_box",
+]
+
+Stroke: TypeAlias = tuple[Box, NDArray[np.uint8], NDArray[np.uint8]]
+"""Where the mask was changed, and its labels there before and after."""
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -150,6 +176,76 @@ def _atom_box(atom: Any, shape: tuple[int, ...]) -> Box:
     if not isinstance(key, tuple):
         raise TypeError(f"an undo step at {type(key).__name__}")
     return as_box(tuple(_range(k, n) for k, n in zip(key, shape, strict=True)), shape)
+
+
+def restore_steps(layer: Labels, steps: Sequence[Sequence[Stroke]]) -> None:
+    """Let napari undo what was done in another session, after all that it knows.
+
+    Parameters
+    ----------
+    layer : Labels
+        The mask as the last step left it, or with own steps made since.
+    steps : sequence of sequence of (box, before, after)
+        Oldest first, as is each step.  Only pixels that differ between `before` and
+        `after` will be changed.  What is more than napari keeps, the oldest, is left
+        out; so is a step without any difference.
+    """
+    if not _napari_replays():
+        _LOG.warning("This napari keeps undo in another way; older steps are lost.")
+        return
+    history = layer._undo_history
+    room = len(steps) if history.maxlen is None else history.maxlen - len(history)
+    for step in reversed(steps):
+        if room <= 0:
+            return
+        atoms = [atom for stroke in step for atom in _atoms(*stroke)]
+        if atoms:
+            history.appendleft(atoms)
+            room -= 1
+
+
+def _atoms(
+    box: Box, before: NDArray[np.uint8], after: NDArray[np.uint8]
+) -> Iterator[tuple[Any, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Yield parts of an undo step, in the form that every napari can replay.
+
+    Numbers of pixels take many times their memory.  So pieces that changed as a
+    whole are given as slices, as most of a large fill is.
+    """
+    for piece in split(box):
+        part = relative(piece, box)
+        old, new = before[part], after[part]
+        changed = old != new
+        if changed.all():
+            yield piece, old.copy(), new.copy()
+        elif changed.any():
+            at = zip(np.nonzero(changed), piece, strict=True)
+            indices = tuple(index + where.start for index, where in at)
+            yield indices, old[changed], new[changed]
+
+
+@cache
+def _napari_replays() -> bool:
+    """Whether napari can undo and redo what :func:`_atoms` makes."""
+    before = np.zeros((3, 4), np.uint8)
+    between, after = before.copy(), before.copy()
+    between[:2, 1:3], after[:2, 1:3], after[2, 3] = 1, 1, 2
+    box = np.s_[0:2, 1:3]
+    layer = Labels(after.copy())
+    history = getattr(layer, "_undo_history", None)
+    if not isinstance(history, deque):
+        return False
+    history.append([*_atoms(box, before[box], between[box])])
+    history.append([*_atoms(as_box(None, before.shape), between, after)])
+    found = []
+    try:
+        for replay in (layer.undo, layer.undo, layer.redo, layer.redo):
+            replay()
+            found.append(np.asarray(layer.data).copy())
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        _LOG.info("Undo steps of another form: %s", error)
+        return False
+    return np.array_equal(found, [between, before, between, after])
 
 
 def _range(key: Any, length: int) -> Any:

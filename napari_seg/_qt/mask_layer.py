@@ -16,7 +16,14 @@ from qtpy.QtCore import QTimer
 from napari_seg._qt.idle import IdleBoxes
 from napari_seg._qt.mask_array import as_mask
 from napari_seg._qt.mask_display import Repainter
-from napari_seg._qt.mask_edits import UndoSteps, shown, step_boxes, updated_box
+from napari_seg._qt.mask_edits import (
+    Stroke,
+    UndoSteps,
+    restore_steps,
+    shown,
+    step_boxes,
+    updated_box,
+)
 from napari_seg._qt.palette import class_colormap
 from napari_seg._qt.placement import Placement
 from napari_seg.errors import LabelsError
@@ -157,6 +164,23 @@ class MaskLayer:
             return
         with self._own():
             self._layer.refresh()
+
+    def restore_undo(self, steps: Sequence[Sequence[Stroke]]) -> None:
+        """Let the user undo what was painted before the mask was opened again.
+
+        Parameters
+        ----------
+        steps : sequence of sequence of (box, before, after)
+            What each undo shall take back, oldest first: where, and the labels there
+            before and after, uint8 of the shape of the box.  napari keeps as many as
+            of its own, and changes only pixels that differ.  They come after what was
+            painted since.  With a napari that keeps undo in another way nothing
+            happens, but for a line in the log.
+        """
+        self._report_steps(self._steps.fresh())
+        restore_steps(self._layer, steps)
+        # They are no news to be reported.
+        self._steps.fresh()
 
     def set_palette(self, names: Sequence[str], colors: Sequence[str]) -> None:
         """Give the classes names and colours; the background is transparent.

@@ -179,6 +179,116 @@ def test_a_stroke_that_is_given_up(viewer: napari.Viewer, desk: Desk) -> None:
     assert desk.ledger.corrected_pixels == 0
 
 
+# Undo across sessions ---------------------------------------------------------
+
+
+def _changes(before: Any, after: Any, box: Any) -> tuple[Any, Any, Any]:
+    box = as_box(box, before.shape)
+    return box, before[box].copy(), after[box].copy()
+
+
+def _painted(layer: Labels) -> tuple[list[Any], list[Any]]:
+    """Paint; return the mask before, between and after, and the steps."""
+    masks = [layer.data.copy()]
+    layer.paint((20, 30), 3)
+    masks.append(layer.data.copy())
+    with layer.block_history():
+        layer.paint((60, 60), 1)
+        layer.paint((70, 100), 1)
+    masks.append(layer.data.copy())
+    layer.data_setitem(np.nonzero(layer.data < 4), 2)
+    masks.append(layer.data.copy())
+    one, two, three, four = masks
+    halves = np.s_[50:66], np.s_[66:80, 80:]
+    return masks, [
+        [_changes(one, two, np.s_[10:40, 20:60])],
+        [_changes(two, three, half) for half in halves],
+        [_changes(three, four, None)],
+    ]
+
+
+def test_undo_goes_on_where_it_was_when_the_mask_was_left(
+    viewer: napari.Viewer, desk: Desk
+) -> None:
+    masks, steps = _painted(desk.layer)
+    desk.check()
+    again = Desk(viewer.add_labels(masks[-1].copy()), viewer.layers)
+    again.layer.data[...] = masks[-1]
+    again.layer.refresh()
+    viewer.layers.selection = [again.layer]
+    again.forget()
+    again.mask.restore_undo(steps)
+    again.mask.flush()
+    assert not again.boxes, "nothing was changed by it"
+    for expected in (masks[2], masks[1], masks[0], masks[0]):
+        hands.press_key(viewer, "z", hands.CTRL)
+        assert np.array_equal(again.layer.data, expected)
+        again.check(changed=False)
+    for expected in masks[1:]:
+        hands.press_key(viewer, "z", hands.CTRL | hands.SHIFT)
+        assert np.array_equal(again.layer.data, expected)
+        again.check()
+    again.mask.close()
+
+
+def test_older_steps_come_after_new_ones_and_change_only_their_pixels(
+    bare: Desk,
+) -> None:
+    masks, steps = _painted(bare.layer)
+    again = Desk(Labels(masks[-1].copy()))
+    again.layer.data[...] = masks[-1]
+    again.layer.paint((100, 100), 1)
+    again.mask.restore_undo(steps[1:2])
+    # It lies in the box of the step, but the step did not change it.
+    again.layer.data[50, 0] = 0
+    again.layer.refresh()
+    again.layer.undo()
+    assert again.layer.data[100, 100] == 2
+    again.layer.undo()
+    assert again.agrees()
+    changed = masks[1] != masks[2]
+    assert np.array_equal(again.layer.data[changed], masks[1][changed])
+    assert again.layer.data[50, 0] == 0
+    again.layer.redo()
+    again.check()
+    again.mask.close()
+
+
+def test_as_many_steps_come_back_as_napari_keeps(bare: Desk) -> None:
+    before = bare.layer.data.copy()
+    before[0] = 0
+    bare.layer.data[0] = 1
+    bare.layer.refresh()
+    steps = [
+        [(np.s_[0:1, i : i + 1], before[:1, i : i + 1], bare.layer.data[:1, :1])]
+        for i in range(150)
+    ]
+    steps.append([(np.s_[0:2, 0:2], before[:2, :2], before[:2, :2])])
+    bare.layer.paint((60, 60), 1)
+    bare.mask.restore_undo(steps)
+    for _ in range(120):
+        bare.layer.undo()
+    assert bare.layer.data[0].tolist() == [1] * 51 + [0] * 99 + [1] * 10
+    bare.check()
+
+
+def test_a_napari_that_keeps_undo_in_another_way_is_left_alone(
+    bare: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, steps = _painted(bare.layer)
+    again = Desk(Labels(bare.layer.data.copy()))
+    before = again.layer.data.copy()
+    mask_edits._napari_replays.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(Labels, "undo", lambda layer: layer._undo_history.pop())
+        again.mask.restore_undo(steps)
+    mask_edits._napari_replays.cache_clear()
+    assert "older steps are lost" in caplog.text
+    again.layer.undo()
+    assert np.array_equal(again.layer.data, before)
+    again.mask.close()
+
+
 # In three dimensions ----------------------------------------------------------
 
 

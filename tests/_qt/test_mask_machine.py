@@ -493,6 +493,21 @@ class MaskMachine(RuleBasedStateMachine):
             self.layer.refresh()
         self.done()
 
+    @rule(boxes=st.lists(corners, min_size=1, max_size=3), label=labels)
+    def undo_of_another_session(
+        self, boxes: list[tuple[Places, Places]], label: int
+    ) -> None:
+        steps = []
+        for ends in boxes:
+            box = self.box(ends)
+            before = self.data[box].copy()
+            self.data[box] = label
+            steps.append([(box, before, self.data[box].copy())])
+        self.layer.visible = True
+        self.layer.refresh()
+        self.mask.restore_undo(steps)
+        self.done()
+
     @rule(
         how=st.sampled_from(["same", "other", "wide", "bool", "dask", "locked", "odd"]),
         axis=st.integers(0, 3),
