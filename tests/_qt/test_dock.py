@@ -16,6 +16,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
     QAbstractButton,
     QComboBox,
+    QInputDialog,
     QLabel,
     QListWidget,
     QScrollArea,
@@ -326,6 +327,35 @@ def _add_version(person: Person, model: Path) -> None:
 
 
 # Correcting -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["double click", "F2"])
+def test_a_class_is_renamed(
+    person: Person, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    person.predict()
+    asked = []
+
+    def answer(*arguments: Any, text: str) -> tuple[str, bool]:
+        asked.append(text)
+        return "cell", True
+
+    monkeypatch.setattr(QInputDialog, "getText", answer)
+    classes = person.find(QListWidget, "class_list")
+    middle = classes.visualItemRect(classes.item(1)).center()
+    QTest.mouseClick(classes.viewport(), hands.LEFT, pos=middle)
+    if how == "F2":
+        QTest.keyClick(classes, Qt.Key.Key_F2)
+    else:
+        QTest.mouseDClick(classes.viewport(), hands.LEFT, pos=middle)
+    hands.settle(0.1)
+
+    assert asked == ["nucleus"]
+    assert classes.item(1).text().startswith("1  cell")
+    assert list(person.shown_scores()) == ["background", "cell", "mean"]
+    person.predict()
+    assert not person.failures
+    person.check_scores()
 
 
 def test_choosing_a_class_sets_the_brush(person: Person) -> None:

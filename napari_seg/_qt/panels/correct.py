@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QListWidget, QListWidgetItem
 
 from napari_seg._qt.panels.bar import Bar
@@ -28,11 +28,28 @@ class ClassRow:
     pixels: int | None
 
 
+class _ClassList(QListWidget):
+    """Asks for another name where others edit in place."""
+
+    renameWanted = Signal(int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.doubleClicked.connect(lambda at: self.renameWanted.emit(at.row()))
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_F2:
+            self.renameWanted.emit(self.currentRow())
+        else:
+            super().keyPressEvent(event)
+
+
 class CorrectPanel(Panel):
     """Choose a class, accept what is right, jump to what is doubtful."""
 
     classChosen = Signal(int)
     classAddWanted = Signal()
+    renameWanted = Signal(int)
     nextWanted = Signal()
     toolCancelled = Signal()
     foreignAdded = Signal()
@@ -40,13 +57,16 @@ class CorrectPanel(Panel):
 
     def __init__(self) -> None:
         super().__init__("Correct")
-        self.classes = QListWidget()
+        self.classes = _ClassList()
         self.classes.setObjectName("class_list")
         self.classes.setAccessibleName("Classes")
-        self.classes.setToolTip("Choose what the brush paints.")
+        self.classes.setToolTip(
+            "Choose what the brush paints. Double-click, or press F2, to rename."
+        )
         self.classes.setUniformItemSizes(True)
         self.classes.setIconSize(QSize(14, 14))
         self.classes.currentRowChanged.connect(self._chosen)
+        self.classes.renameWanted.connect(self.renameWanted)
         self.add = button("+", "add_class_button", "Add a class.")
         self.add.setAccessibleName("Add a class")
         self.add.setFixedWidth(28)

@@ -40,6 +40,7 @@ class CorrectPresenter:
         self._link, self._mask = link, mask
         panel.classChosen.connect(mask.choose_class)
         panel.classAddWanted.connect(self._ask_for_class)
+        panel.renameWanted.connect(self._ask_for_name)
         self._tools = ReviewTools(workspace, link, mask)
         panel.review.wanted.connect(self._review)
         panel.review.opening.connect(self._gate_ways)
@@ -152,6 +153,17 @@ class CorrectPresenter:
         box = self._workspace.next_uncertain()
         if box is not None and self._mask.layer is not None:
             self._link.show(self._mask.layer, box)
+
+    def _ask_for_name(self, class_id: int) -> None:
+        session = self._workspace.session
+        if session is None or not 0 <= class_id < len(session.classes):
+            return
+        old = session.classes[class_id]
+        name, given = QInputDialog.getText(
+            self._panel, "Rename a class", f"New name of {old!r}:", text=old
+        )
+        if given:
+            self._workspace.rename_class(class_id, name)
 
     def _ask_for_class(self) -> None:
         name, given = QInputDialog.getText(
