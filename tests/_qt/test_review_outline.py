@@ -12,7 +12,7 @@ from napari.layers import Layer
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 
-from napari_seg._qt.review_outline import AcceptedCells, outline
+from napari_seg._qt.accepted_cells import AcceptedCells, outline
 from napari_seg.corrections.ledger import Ledger
 from napari_seg.synthetic import synthetic_nuclei
 from napari_seg.workspace import View

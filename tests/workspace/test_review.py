@@ -15,8 +15,8 @@ from skimage.draw import polygon2mask
 from napari_seg.corrections.ledger import ACCEPTED, Ledger
 from napari_seg.errors import InputError
 from napari_seg.workspace import ImageSource, View, Workspace
+from napari_seg.workspace.areas import find_object, polygon_areas
 from napari_seg.workspace.foreign import ForeignLabel, ForeignLabels
-from napari_seg.workspace.review import find_object, polygon_areas
 from napari_seg.workspace.tasks import run_inline
 from tests.workspace.conftest import SIDE, Heard
 
