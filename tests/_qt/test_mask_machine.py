@@ -44,7 +44,7 @@ FOREIGN = 9, 62, 63, 64, 200, 254, UNKNOWN
 
 _EXAMPLES = os.environ.get("NAPARI_SEG_EXAMPLES", "")
 PROFILE = settings(
-    max_examples=int(_EXAMPLES or 20),
+    max_examples=int(_EXAMPLES or 120),
     stateful_step_count=40,
     derandomize=not _EXAMPLES,
     database=None,
@@ -699,5 +699,5 @@ TestMask = MaskMachine.TestCase
 TestMask.settings = PROFILE
 TestMask.pytestmark = [
     pytest.mark.usefixtures("qapp"),
-    pytest.mark.timeout(0 if _EXAMPLES else 120),
+    pytest.mark.timeout(0 if _EXAMPLES else 300),
 ]
