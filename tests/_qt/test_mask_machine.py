@@ -31,7 +31,7 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QApplication
 
-from napari_seg._qt import mask_layer
+from napari_seg._qt import idle, mask_layer
 from napari_seg._qt.mask_layer import MaskLayer
 from napari_seg._qt.palette import class_colors
 from napari_seg.corrections.ledger import ACCEPTED, CORRECTED, Ledger
@@ -160,7 +160,10 @@ class MaskMachine(RuleBasedStateMachine):
     def start(
         self, shape: tuple[int, ...], seed: int, at_once: int, deeper: bool
     ) -> None:
-        self.at_once, mask_layer._AT_ONCE = mask_layer._AT_ONCE, at_once
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(mask_layer, "_AT_ONCE", at_once)
+        for limit in ("_SMALLEST", "_LARGEST", "_AT_ONCE"):
+            self.patch.setattr(idle, limit, at_once)
         rng = np.random.default_rng(seed)
         reference = rng.integers(0, 3, shape).astype(np.uint8)
         reference[..., : shape[-1] // 3] = UNKNOWN
@@ -191,7 +194,7 @@ class MaskMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "mask"):
-            mask_layer._AT_ONCE = self.at_once
+            self.patch.undo()
             self.mask.close()
             self.viewer.layers.clear()
 
