@@ -58,6 +58,11 @@ class Review:
 
     def view(self, view: View, *, back: bool = False) -> bool:
         """Accept what is visible."""
+        session = self._workspace.session
+        if session is not None and view.beside(session.reading.plane_shape):
+            return self._refuse(
+                "The image is not on the screen: press Home in the viewer to see it."
+            )
         return self._whole(view.region, back)
 
     def plane(self, index: tuple[int, ...], *, back: bool = False) -> bool:

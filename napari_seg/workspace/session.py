@@ -78,6 +78,11 @@ class View:
         """Rows and columns."""
         return self.rows, self.columns
 
+    def beside(self, plane_shape: tuple[int, int]) -> bool:
+        """Whether nothing of a plane is seen: viewers then tell its outermost line."""
+        sides = zip(self.box, plane_shape, strict=True)
+        return any(side.stop - side.start <= 1 < length for side, length in sides)
+
     @property
     def region(self) -> Box:
         """The view as slices into the mask (..., Y, X)."""

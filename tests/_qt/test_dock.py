@@ -377,6 +377,17 @@ def test_choosing_a_class_sets_the_brush(person: Person) -> None:
     assert (mask.data == 2).any()
 
 
+def test_nothing_is_accepted_beside_the_image(person: Person) -> None:
+    person.predict()
+    for centre in [(1000, 40), (40, -1000), (-900, -900)]:
+        person.camera.center = centre
+        hands.settle(0.2)
+        person.press("accept_view_button")
+        assert "not on the screen" in person.told[-1]
+        assert person.session.mask.accepted_pixels == 0
+        person.told.append("")
+
+
 def test_next_uncertain_moves_the_view(person: Person) -> None:
     assert not person.button("next_uncertain_button").isEnabled()
     person.predict()

@@ -71,6 +71,11 @@ class ScorePanel(Panel):
         self.scope = QComboBox()
         self.scope.setObjectName("score_scope_combo")
         self.scope.setAccessibleName("What the score counts")
+        # The dock may be narrow; the list itself shows the words whole.
+        self.scope.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.scope.setMinimumContentsLength(8)
         for key, (label, meaning) in SCOPES.items():
             self.scope.addItem(label, key)
             self.scope.setItemData(
@@ -80,7 +85,7 @@ class ScorePanel(Panel):
             lambda _: self.scopeChosen.emit(self.scope.currentData())
         )
         row = QHBoxLayout()
-        row.addWidget(QLabel("Model against mask in"))
+        row.addWidget(QLabel("Model vs mask in"))
         row.addWidget(self.scope, 1)
         self.rows.addLayout(row)
         self.table = QTableWidget(0, len(_COLUMNS))
