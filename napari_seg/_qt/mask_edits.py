@@ -34,6 +34,7 @@ __all__ = [
     "Shown",
     "Stroke",
     "UndoSteps",
+    "forget_steps",
     "merged",
     "restore_steps",
     "shown",
@@ -202,6 +203,14 @@ def restore_steps(layer: Labels, steps: Sequence[Sequence[Stroke]]) -> None:
         if atoms:
             history.appendleft(atoms)
             room -= 1
+
+
+def forget_steps(layer: Labels) -> None:
+    """Empty napari's lists of steps to undo and to redo."""
+    for name in ("_undo_history", "_redo_history"):
+        steps = getattr(layer, name, None)
+        if isinstance(steps, deque):
+            steps.clear()
 
 
 def _atoms(

@@ -19,6 +19,7 @@ from napari_seg._qt.mask_display import Repainter
 from napari_seg._qt.mask_edits import (
     Stroke,
     UndoSteps,
+    forget_steps,
     restore_steps,
     shown,
     step_boxes,
@@ -181,6 +182,11 @@ class MaskLayer:
         restore_steps(self._layer, steps)
         # They are no news to be reported.
         self._steps.fresh()
+
+    def forget_undo(self) -> None:
+        """Undo and redo nothing from before: the mask is another one now."""
+        self._report_steps(self._steps.fresh())
+        forget_steps(self._layer)
 
     def set_palette(self, names: Sequence[str], colors: Sequence[str]) -> None:
         """Give the classes names and colours; the background is transparent.

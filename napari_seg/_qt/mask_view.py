@@ -42,6 +42,7 @@ class MaskView(QObject):
         workspace.changed.connect(self.show_classes)
         workspace.settling.connect(self.flush)
         workspace.strokes_recalled.connect(self._restore_undo)
+        workspace.went_back.connect(self._forget_undo)
 
     @property
     def layer(self) -> Labels | None:
@@ -128,6 +129,10 @@ class MaskView(QObject):
         """Let undo go on where it stood when the image was left."""
         if self._mask is not None:
             self._mask.restore_undo(strokes)
+
+    def _forget_undo(self) -> None:
+        if self._mask is not None:
+            self._mask.forget_undo()
 
     def _removed(self) -> None:
         self._mask = None

@@ -64,6 +64,8 @@ class Workspace:
     reviewed = Signal()
     #: Strokes of earlier days that can still be undone, oldest first.
     strokes_recalled = Signal(object)
+    #: The mask was brought back to an earlier moment.
+    went_back = Signal()
     #: Moments of the mask that one can go back to, oldest first.
     moments_listed = Signal(object)
     #: Progress of a prediction, None at its end.
@@ -288,6 +290,7 @@ class Workspace:
 
     def rewritten(self) -> None:
         """Show a mask that was brought back to an earlier moment."""
+        self.went_back.emit()
         self.pixels_changed.emit(None)
         self.reviewed.emit()
         self.stroke_finished()

@@ -132,6 +132,9 @@ def test_the_history_goes_back_and_forth(person: Person) -> None:
     np.testing.assert_array_equal(mask.data, before)
     assert person.session.mask.accepted_pixels == 0
     person.check_scores()
+    hands.press_key(person.viewer, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    hands.settle(0.2)
+    np.testing.assert_array_equal(mask.data, before)
 
     person.wait(lambda: moments.count() == 5, what="the revert in the list")
     moments.setCurrentRow(1)
