@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import ModelFileError
 from napari_seg.models.catalog import SUFFIX, read_spec
 from napari_seg.models.catalog import bundled_models as _bundled
@@ -92,6 +93,33 @@ class ModelShelf:
         choice = choice_from_file(path)
         self._opened[path] = choice
         return choice
+
+    def choices(
+        self,
+        versions: Sequence[ModelVersion],
+        current: ModelChoice | None,
+        in_channels: int,
+        classes: tuple[str, ...],
+    ) -> list[ModelChoice]:
+        """Return the models to choose from: versions, bundled, saved, new ones.
+
+        Parameters
+        ----------
+        versions : sequence of ModelVersion
+            Of the project, oldest first; the list begins with the newest.
+        current : ModelChoice or None
+            The model in use: a version of another image's project goes on being used.
+        in_channels, classes
+            Of new models.
+        """
+        tuned = [
+            choice_from_file(version.path, f"{version.name}, fine-tuned", version.name)
+            for version in reversed(versions)
+        ]
+        trained = [*tuned, *self.trained()]
+        if current is not None and not current.untrained and current not in trained:
+            trained.insert(len(tuned), current)
+        return [*trained, *self.new(in_channels, classes)]
 
     def trained(self) -> list[ModelChoice]:
         """Return bundled models, those in the user's folder, and opened files."""

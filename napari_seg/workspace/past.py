@@ -16,7 +16,8 @@ from napari_seg.corrections.project import Project
 from napari_seg.errors import ProjectError
 from napari_seg.inference.axes import as_array
 from napari_seg.scoring.regions import Box, split
-from napari_seg.workspace.session import ImageSource, Session
+from napari_seg.workspace.session import Session
+from napari_seg.workspace.source import ImageSource
 from napari_seg.workspace.tasks import Job, Runner, Task
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_seg.workspace.choices import ModelChoice
-from napari_seg.workspace.session import Session, View
+from napari_seg.workspace.session import Session
+from napari_seg.workspace.source import View
 from napari_seg.workspace.tasks import Job, Runner, Task
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from napari_seg.scoring.regions import Box, as_box, pixels, relative, split, uni
 from napari_seg.workspace.areas import PIECE, Area, find_object, polygon_areas
 
 if TYPE_CHECKING:
-    from napari_seg.workspace.session import View
+    from napari_seg.workspace.source import View
     from napari_seg.workspace.workspace import Workspace
 
 __all__ = ["Review"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,74 +18,16 @@ from napari_seg.corrections.project import Project
 from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import InputError
 from napari_seg.inference.axes import AxesReading, as_array
-from napari_seg.scoring.regions import Box
 from napari_seg.workspace.classes import ClassNames
 from napari_seg.workspace.diary import Diary
 from napari_seg.workspace.history import ScoreHistory
+from napari_seg.workspace.source import ImageSource
 from napari_seg.workspace.uncertainty import UncertaintyMap
 
 if TYPE_CHECKING:
     from napari_seg.corrections.store import ImageStore
 
-__all__ = ["ImageSource", "Session", "View"]
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSource:
-    """An image as the viewer shows it.
-
-    Attributes
-    ----------
-    name : str
-        Name of the layer.
-    data : array
-        The pixels: NumPy, dask, zarr, or a list of levels.
-    rgb : bool
-        Whether the last axis is RGB or RGBA.
-    axes : str or None
-        What the axes mean, where somebody said so.
-    """
-
-    name: str
-    data: Any
-    rgb: bool = False
-    axes: str | None = None
-
-    def same_as(self, other: ImageSource | None) -> bool:
-        """Whether both are the same pixels under the same name."""
-        return other is not None and self.data is other.data and self.name == other.name
-
-
-@dataclass(frozen=True)
-class View:
-    """What the user sees of a mask.
-
-    Attributes
-    ----------
-    index : tuple of int
-        The plane shown, one number for each axis before Y and X.
-    rows, columns : slice
-        The visible pixels of it.
-    """
-
-    index: tuple[int, ...]
-    rows: slice
-    columns: slice
-
-    @property
-    def box(self) -> tuple[slice, slice]:
-        """Rows and columns."""
-        return self.rows, self.columns
-
-    def beside(self, plane_shape: tuple[int, int]) -> bool:
-        """Whether nothing of a plane is seen: viewers then tell its outermost line."""
-        sides = zip(self.box, plane_shape, strict=True)
-        return any(side.stop - side.start <= 1 < length for side, length in sides)
-
-    @property
-    def region(self) -> Box:
-        """The view as slices into the mask (..., Y, X)."""
-        return (*(slice(i, i + 1) for i in self.index), self.rows, self.columns)
+__all__ = ["Session"]
 
 
 class Session:

@@ -13,16 +13,16 @@ from psygnal import Signal, SignalInstance
 from napari_seg.corrections.change import Change
 from napari_seg.corrections.ledger import Scope
 from napari_seg.errors import InputError, NapariSegError
-from napari_seg.inference.axes import as_array, read_axes
 from napari_seg.resources import user_folder
 from napari_seg.scoring.confusion import Scores
 from napari_seg.scoring.regions import Box, Region
-from napari_seg.workspace.choices import ModelChoice, ModelShelf, choice_from_file
+from napari_seg.workspace.choices import ModelChoice, ModelShelf
 from napari_seg.workspace.lesson import Lesson, add_version
 from napari_seg.workspace.past import Past
 from napari_seg.workspace.prediction import Predictor, Progress
 from napari_seg.workspace.review import Review
-from napari_seg.workspace.session import ImageSource, Session, View
+from napari_seg.workspace.session import Session
+from napari_seg.workspace.source import ImageSource, View
 from napari_seg.workspace.tasks import Runner
 from napari_seg.workspace.teaching import Teacher
 
@@ -135,41 +135,26 @@ class Workspace:
 
     def choices(self) -> list[ModelChoice]:
         """Return the models to choose from: versions, bundled, saved, new ones."""
-        channels = 3 if self.source is not None and self.source.rgb else 1
-        classes: tuple[str, ...] = ("background", "foreground")
-        if self.session is not None:
-            classes = tuple(self.session.classes)
-        versions = [] if self.session is None else self.session.versions()
-        tuned = [
-            choice_from_file(version.path, f"{version.name}, fine-tuned", version.name)
-            for version in reversed(versions)
-        ]
-        trained = [*tuned, *self.shelf.trained()]
-        current = self.choice
-        if current is not None and not current.untrained and current not in trained:
-            # A version of another image's project goes on being used with this one.
-            trained.insert(len(tuned), current)
-        return [*trained, *self.shelf.new(channels, classes)]
+        session, source = self.session, self.source
+        channels = 3 if source is not None and source.rgb else 1
+        if session is None:
+            nothing_yet = ("background", "foreground")
+            return self.shelf.choices((), self.choice, channels, nothing_yet)
+        classes = tuple(session.classes)
+        return self.shelf.choices(session.versions(), self.choice, channels, classes)
 
     def _choose_fitting_model(self) -> None:
-        if self.choice is not None and not self._misfit_of(self.choice):
-            return
-        self.choice = next(
-            (choice for choice in self.choices() if not self._misfit_of(choice)),
-            self.choice,
-        )
+        if self.choice is None or not self._fits(self.choice):
+            fitting = filter(self._fits, self.choices())
+            self.choice = next(fitting, self.choice)
 
-    def _misfit_of(self, choice: ModelChoice) -> str:
-        """Return why the model cannot take the image, or nothing."""
-        source = self.source
-        if source is None:
-            return ""
+    def _fits(self, choice: ModelChoice) -> bool:
         try:
-            image = as_array(source.data)
-            read_axes(image.shape, image.dtype, choice.spec, source.axes, source.rgb)
-        except InputError as error:
-            return str(error)
-        return ""
+            if self.source is not None:
+                self.source.read_for(choice.spec)
+        except InputError:
+            return False
+        return True
 
     def _read(self) -> None:
         """Read the image's axes for the model; keep the mask where it still fits."""
@@ -178,10 +163,7 @@ class Workspace:
         if source is None or choice is None:
             return
         try:
-            image = as_array(source.data)
-            reading = read_axes(
-                image.shape, image.dtype, choice.spec, source.axes, source.rgb
-            )
+            reading = source.read_for(choice.spec)
             if self.session is None:
                 self.session = Session(source, reading, list(choice.spec.classes))
             else:
