@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels
@@ -30,9 +30,11 @@ from napari_seg.scoring.regions import (
     union,
 )
 
+if TYPE_CHECKING:
+    from napari_seg.corrections.history import Stroke
+
 __all__ = [
     "Shown",
-    "Stroke",
     "UndoSteps",
     "forget_steps",
     "merged",
@@ -41,9 +43,6 @@ __all__ = [
     "step_boxes",
     "updated_box",
 ]
-
-Stroke: TypeAlias = tuple[Box, NDArray[np.uint8], NDArray[np.uint8]]
-"""Where the mask was changed, and its labels there before and after."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -179,27 +178,27 @@ def _atom_box(atom: Any, shape: tuple[int, ...]) -> Box:
     return as_box(tuple(_range(k, n) for k, n in zip(key, shape, strict=True)), shape)
 
 
-def restore_steps(layer: Labels, steps: Sequence[Sequence[Stroke]]) -> None:
+def restore_steps(layer: Labels, strokes: Sequence[Stroke]) -> None:
     """Let napari undo what was done in another session, after all that it knows.
 
     Parameters
     ----------
     layer : Labels
         The mask as the last step left it, or with own steps made since.
-    steps : sequence of sequence of (box, before, after)
-        Oldest first, as is each step.  Only pixels that differ between `before` and
-        `after` will be changed.  What is more than napari keeps, the oldest, is left
-        out; so is a step without any difference.
+    strokes : sequence of sequence of (box, before, after)
+        Oldest first, as are the steps of each.  Only pixels that differ between
+        `before` and `after` will be changed.  What is more than napari keeps, the
+        oldest, is left out; so is a stroke without any difference.
     """
     if not _napari_replays():
         _LOG.warning("This napari keeps undo in another way; older steps are lost.")
         return
     history = layer._undo_history
-    room = len(steps) if history.maxlen is None else history.maxlen - len(history)
-    for step in reversed(steps):
+    room = len(strokes) if history.maxlen is None else history.maxlen - len(history)
+    for stroke in reversed(strokes):
         if room <= 0:
             return
-        atoms = [atom for stroke in step for atom in _atoms(*stroke)]
+        atoms = [atom for step in stroke for atom in _atoms(*step)]
         if atoms:
             history.appendleft(atoms)
             room -= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.components import LayerList
@@ -17,7 +17,6 @@ from napari_seg._qt.idle import IdleBoxes
 from napari_seg._qt.mask_array import as_mask
 from napari_seg._qt.mask_display import Repainter
 from napari_seg._qt.mask_edits import (
-    Stroke,
     UndoSteps,
     forget_steps,
     restore_steps,
@@ -29,6 +28,9 @@ from napari_seg._qt.palette import class_colormap
 from napari_seg._qt.placement import Placement
 from napari_seg.errors import LabelsError
 from napari_seg.scoring.regions import Box, Region, as_box, pixels
+
+if TYPE_CHECKING:
+    from napari_seg.corrections.history import Stroke
 
 __all__ = ["MaskLayer"]
 
@@ -166,12 +168,12 @@ class MaskLayer:
         with self._own():
             self._layer.refresh()
 
-    def restore_undo(self, steps: Sequence[Sequence[Stroke]]) -> None:
+    def restore_undo(self, strokes: Sequence[Stroke]) -> None:
         """Let the user undo what was painted before the mask was opened again.
 
         Parameters
         ----------
-        steps : sequence of sequence of (box, before, after)
+        strokes : sequence of sequence of (box, before, after)
             What each undo shall take back, oldest first: where, and the labels there
             before and after, uint8 of the shape of the box.  napari keeps as many as
             of its own, and changes only pixels that differ.  They come after what was
@@ -179,7 +181,7 @@ class MaskLayer:
             happens, but for a line in the log.
         """
         self._report_steps(self._steps.fresh())
-        restore_steps(self._layer, steps)
+        restore_steps(self._layer, strokes)
         # They are no news to be reported.
         self._steps.fresh()
 
@@ -187,6 +189,8 @@ class MaskLayer:
         """Undo and redo nothing from before: the mask is another one now."""
         self._report_steps(self._steps.fresh())
         forget_steps(self._layer)
+        # That they are gone is no undo.
+        self._steps.fresh()
 
     def set_palette(self, names: Sequence[str], colors: Sequence[str]) -> None:
         """Give the classes names and colours; the background is transparent.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ _CLICK = 5
 _COLOR = "#F0E442"
 
 
-class Tool:
+class Tool(ABC):
     """A tool in the hand; it gives the brush back when it is put down.
 
     Parameters
@@ -59,13 +60,13 @@ class Tool:
     def _look_later(self, _: Any = None) -> None:
         self._timer.start(0)
 
+    @abstractmethod
     def _look(self) -> None:
         """Look whether there is something to do, now that napari has done its part."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put_down(self) -> None:
         """Leave nothing behind."""
-        raise NotImplementedError
 
 
 class Picker(Tool):

@@ -11,7 +11,7 @@ from qtpy.QtCore import QTimer
 from napari_seg._qt.accepted_cells import AcceptedCells, outline
 from napari_seg._qt.idle import IdleBoxes
 from napari_seg._qt.mask_view import MaskView
-from napari_seg._qt.viewer_link import ViewerLink, mask_transform
+from napari_seg._qt.viewer_link import ViewerLink, camera, mask_transform
 from napari_seg.scoring.regions import Box, as_box, intersection, union
 from napari_seg.workspace import Workspace
 
@@ -50,7 +50,7 @@ class ReviewOutline:
         viewer = self._link.viewer
         return [
             (viewer.dims.events.current_step, self._plane_changed),
-            (_camera(viewer).events.zoom, self._zoom_changed),
+            (camera(viewer).events.zoom, self._zoom_changed),
         ]
 
     @property
@@ -169,9 +169,4 @@ def line_width(viewer: Any, layer: Layer, pixels: float = 2.0) -> float:
         np.linalg.norm(np.asarray(layer.data_to_world(unit)) - origin)
         for unit in np.eye(layer.ndim)
     ]
-    return float(pixels / _camera(viewer).zoom / np.mean(sides))
-
-
-def _camera(viewer: Any) -> Any:
-    # Since 0.9 napari wants it to be found in the scene.
-    return getattr(viewer, "scene", viewer).camera
+    return float(pixels / camera(viewer).zoom / np.mean(sides))

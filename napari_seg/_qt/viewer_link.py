@@ -15,7 +15,7 @@ from napari_seg.inference.axes import AxesReading
 from napari_seg.scoring.regions import Box
 from napari_seg.workspace import ImageSource, View
 
-__all__ = ["ViewerLink", "find_view", "mask_transform"]
+__all__ = ["ViewerLink", "camera", "find_view", "mask_transform"]
 
 
 class ViewerLink(QObject):
@@ -99,9 +99,7 @@ class ViewerLink(QObject):
             if axis in dims.not_displayed:
                 dims.set_point(axis, position)
         shown = [axis - (dims.ndim - len(world)) for axis in dims.displayed]
-        # Since 0.9 napari wants it to be found in the scene.
-        scene = getattr(self.viewer, "scene", self.viewer)
-        scene.camera.center = tuple(world[axis] for axis in shown)
+        camera(self.viewer).center = tuple(world[axis] for axis in shown)
 
     def disconnect_all(self) -> None:
         """Forget the viewer."""
@@ -112,6 +110,12 @@ class ViewerLink(QObject):
         self.viewer.events.theme.disconnect(self._theme_changed)
         for layer in self.viewer.layers:
             layer.events.name.disconnect(self._layers_changed)
+
+
+def camera(viewer: Any) -> Any:
+    """Return the camera of a viewer."""
+    # Since 0.9 napari wants it to be found in the scene.
+    return getattr(viewer, "scene", viewer).camera
 
 
 def mask_transform(image: Image | Labels, ndim: int) -> dict[str, Any]:

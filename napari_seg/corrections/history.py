@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import TypeAlias
 
 import numpy as np
@@ -21,10 +20,10 @@ from napari_seg.corrections.store import ImageStore, StoredMask
 from napari_seg.scoring.regions import (
     Box,
     box_shape,
+    hull,
     intersection,
     pixels,
     relative,
-    union,
 )
 
 __all__ = [
@@ -154,7 +153,7 @@ def changed_since(store: ImageStore, moment: Moment | None) -> Box | None:
     """
     start = (0, 0) if moment is None else moment.position
     later = (record.region for place, record in store.stored() if place > start)
-    return reduce(union, later, None)
+    return hull(later)
 
 
 def last_strokes(
@@ -231,8 +230,8 @@ def _without_undone(strokes: list[Stroke]) -> list[Stroke]:
 
 def _undoes(later: Stroke, earlier: Stroke) -> bool:
     """Whether two strokes, one after the other, leave everything as it was."""
-    box = _hull(earlier)
-    if _hull(later) != box or pixels(box) > _COMPARED:
+    box, other = (hull(place for place, _, _ in each) for each in (earlier, later))
+    if box is None or box != other or pixels(box) > _COMPARED:
         return False
     mask = np.zeros(box_shape(box), np.uint8)
     for place, before, _ in reversed([*earlier, *later]):
@@ -241,12 +240,6 @@ def _undoes(later: Stroke, earlier: Stroke) -> bool:
     for place, _, after in (*earlier, *later):
         mask[relative(place, box)] = after
     return np.array_equal(mask, start)
-
-
-def _hull(stroke: Stroke) -> Box:
-    hull = reduce(union, (box for box, _, _ in stroke), None)
-    assert hull is not None
-    return hull
 
 
 class _Overlay:

@@ -114,21 +114,24 @@ class PixelsToUnpack(Pixels):
         What the model said.
     """
 
+    _packed: Packed
+    _bits: int
+
     def __init__(
         self, packed: Packed, bits: int, reference: NDArray[np.uint8] | None
     ) -> None:
-        # What a frozen dataclass does, too.
+        # Its attributes are frozen, as those of all pixels.
         vars(self).update(_packed=packed, _bits=bits, reference=reference)
 
     @cached_property
     def labels(self) -> NDArray[np.uint8]:
         """The mask."""
-        return _labels(vars(self)["_packed"], vars(self)["_bits"])
+        return _labels(self._packed, self._bits)
 
     @cached_property
     def state(self) -> NDArray[np.uint8]:
         """The flags."""
-        return _flags(vars(self)["_packed"], vars(self)["_bits"])
+        return _flags(self._packed, self._bits)
 
 
 def _labels(packed: Packed, bits: int) -> NDArray[np.uint8]:

@@ -7,7 +7,6 @@ moves the changed pixels from their old to their new place in all sums.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,9 +27,9 @@ from napari_seg.scoring.regions import (
     Region,
     as_box,
     changed_box,
+    hull,
     relative,
     split,
-    union,
 )
 from napari_seg.scoring.tally import UNKNOWN
 
@@ -137,9 +136,9 @@ class Settled:
             Of the smallest box that holds every edit; None if there is none.
         """
         found = list(self._edits(as_box(region, self.labels.shape)))
-        if not found:
+        box = hull(part for part, _ in found)
+        if box is None:
             return None
-        box = reduce(_hull, (part for part, _ in found))
         before = self._copy(box, with_reference=False)
         for part, changed in found:
             packed, reference = self.pixels.data[part], self.reference[part][changed]
@@ -237,12 +236,6 @@ class Settled:
     def _copy(self, box: Box, with_reference: bool) -> Pixels:
         reference = self.reference[box].copy() if with_reference else None
         return PixelsToUnpack(self.pixels.data[box].copy(), self.pixels.bits, reference)
-
-
-def _hull(first: Box, second: Box) -> Box:
-    both = union(first, second)
-    assert both is not None
-    return both
 
 
 def untouched_label(reference: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -83,7 +83,7 @@ class Scores:
     @cached_property
     def pixel_accuracy(self) -> float:
         """Part of the scored pixels that agree; NaN without any."""
-        return float(_ratio(self._hits.sum(), self.confusion.sum())[0])
+        return int(self._hits.sum()) / self.pixels if self.pixels else nan
 
     @cached_property
     def pixels(self) -> int:
@@ -111,13 +111,13 @@ class Scores:
         }
 
 
-def _ratio(part: Any, whole: Any) -> NDArray[np.float64]:
-    """Return part / whole, NaN where there is nothing.
+def _ratio(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return parts / wholes, (K,), NaN where there is nothing.
 
     In plain numbers: this runs for every dab of the brush, on a handful of classes.
     """
-    pairs = zip(np.ravel(part).tolist(), np.ravel(whole).tolist(), strict=True)
-    return np.array([one / all_ if all_ else nan for one, all_ in pairs])
+    pairs = zip(parts.tolist(), wholes.tolist(), strict=True)
+    return np.array([part / whole if whole else nan for part, whole in pairs])
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -7,7 +7,7 @@ large as the image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import prod
 from types import EllipsisType
 from typing import Any, TypeAlias, TypeGuard
@@ -24,6 +24,7 @@ __all__ = [
     "as_box",
     "box_shape",
     "changed_box",
+    "hull",
     "intersection",
     "pixels",
     "relative",
@@ -174,6 +175,14 @@ def union(first: Box | None, second: Box | None) -> Box | None:
         slice(min(a.start, b.start), max(a.stop, b.stop))
         for a, b in zip(first, second, strict=True)
     )
+
+
+def hull(boxes: Iterable[Box]) -> Box | None:
+    """Return the smallest box that holds all of them, None without any."""
+    found: Box | None = None
+    for box in boxes:
+        found = union(found, box)
+    return found
 
 
 def intersection(first: Box, second: Box) -> Box | None:

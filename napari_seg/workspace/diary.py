@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from napari_seg.corrections.activity import (
     summarize,
 )
 from napari_seg.corrections.change import Change
-from napari_seg.corrections.ledger import Ledger
+from napari_seg.corrections.ledger import Ledger, Scope
+from napari_seg.scoring.confusion import Scores
 from napari_seg.workspace.history import ScoreHistory, ScorePoint
 
 __all__ = ["Diary"]
@@ -56,7 +58,13 @@ class Diary:
         if change.kind != "predict":
             self._changed += corrected_per_class(change)
 
-    def finish(self, ledger: Ledger, classes: list[str], kind: str = "") -> None:
+    def finish(
+        self,
+        ledger: Ledger,
+        classes: list[str],
+        scores: Mapping[Scope, Scores],
+        kind: str = "",
+    ) -> None:
         """Write the action that the changes noted so far make.
 
         Parameters
@@ -65,13 +73,15 @@ class Diary:
             The mask after it.
         classes : list of str
             Names of the classes.
+        scores : mapping of Scope to Scores
+            Of the scopes "whole" and "reviewed".
         kind : str
             What happened, where it is no change of the mask.
         """
         kind = kind or self._kind
         if not kind:
             return
-        whole, reviewed = ledger.scores("whole"), ledger.scores("reviewed")
+        whole, reviewed = scores["whole"], scores["reviewed"]
         activity = Activity(
             kind=kind,
             changed={

@@ -19,6 +19,7 @@ __all__ = [
     "to_stop",
 ]
 
+_GOING_BACK = "The mask is being brought back to an earlier moment."
 _READ_ONLY = "Another viewer is working on this image; here it is read-only."
 
 
@@ -30,6 +31,8 @@ def to_predict(workspace: Workspace) -> str:
         return "Choose a model first."
     if workspace.session is not None and workspace.session.read_only:
         return _READ_ONLY
+    if workspace.past.busy:
+        return _GOING_BACK
     return workspace.misfit
 
 
@@ -96,7 +99,7 @@ def to_revert(workspace: Workspace) -> str:
     if not reason and workspace.predictor.busy:
         reason = "A prediction is running."
     if not reason and workspace.past.busy:
-        reason = "The mask is being brought back."
+        reason = _GOING_BACK
     return reason
 
 

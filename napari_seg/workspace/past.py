@@ -7,7 +7,6 @@ workspace.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from napari_seg.corrections.change import Pixels
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from napari_seg.corrections.store import ImageStore
     from napari_seg.workspace.workspace import Workspace
 
-__all__ = ["Past", "SavedWork", "find_saved_work"]
+__all__ = ["Past", "find_saved_work"]
 
 _PIECE = 1 << 20
 """Pixels brought back at once: a few milliseconds on the main thread."""
@@ -36,21 +35,8 @@ _PAUSE = 2.0
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True)
-class SavedWork:
-    """Corrections of an image that were saved earlier.
-
-    Attributes
-    ----------
-    when : float
-        Time of the last change, in seconds since 1970.
-    """
-
-    when: float
-
-
-def find_saved_work(source: ImageSource) -> tuple[str, SavedWork | None]:
-    """Return the fingerprint of an image, and what was saved for it.
+def find_saved_work(source: ImageSource) -> tuple[str, float | None]:
+    """Return the fingerprint of an image, and when work on it was last saved.
 
     It reads a part of the image: call it beside the main thread.
     """
@@ -67,7 +53,7 @@ def find_saved_work(source: ImageSource) -> tuple[str, SavedWork | None]:
         for each in ids
         for path in (folder / "images" / each / "journal").glob("[0-9]*.*")
     ]
-    return mark, SavedWork(max(times)) if times else None
+    return mark, max(times, default=None)
 
 
 class Past:
@@ -82,8 +68,9 @@ class Past:
 
     Attributes
     ----------
-    saved : SavedWork or None
-        What was saved for the image earlier, once it was found.
+    saved_at : float or None
+        When work on the image was saved that one could go on with, in seconds since
+        1970; None until it was found, and once the mask is there.
     busy : bool
         Whether the mask is being brought back to an earlier moment.
     """
@@ -92,11 +79,11 @@ class Past:
         self._workspace, self._runner = workspace, runner
         self._task: Task | None = None
         self.busy = False
-        self.saved: SavedWork | None = None
+        self.saved_at: float | None = None
 
     def abandon(self) -> None:
         """Forget what was found; end what is under way."""
-        self.saved, self.busy = None, False
+        self.saved_at, self.busy = None, False
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -107,12 +94,13 @@ class Past:
         if source is None:
             return
 
-        def found(answer: tuple[str, SavedWork | None]) -> None:
-            if workspace.source is not source or workspace.session is None:
-                return
-            workspace.session.mark, self.saved = answer
-            if self.saved is not None:
-                workspace.changed.emit()
+        def found(answer: tuple[str, float | None]) -> None:
+            session = workspace.session
+            # What was saved may be of this very moment, by a mask begun meanwhile.
+            if workspace.source is source and session and session.ledger is None:
+                session.mark, self.saved_at = answer
+                if self.saved_at is not None:
+                    workspace.changed.emit()
 
         self._read(lambda: find_saved_work(source), found)
 
@@ -170,6 +158,7 @@ class Past:
         workspace.cancel()
         workspace.settling.emit()
         self.busy = True
+        workspace.changed.emit()
         self._task = self._runner(
             _earlier(session.store, moment),
             on_item=lambda piece: self._bring_back(session, *piece),
@@ -186,6 +175,7 @@ class Past:
         if error is not None:
             self._workspace.failed.emit(error)
         self._workspace.rewritten()
+        self._workspace.changed.emit()
 
     def _is_current(self, session: Session) -> bool:
         return self._workspace.session is session

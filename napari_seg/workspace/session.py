@@ -18,6 +18,7 @@ from napari_seg.corrections.project import Project
 from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import InputError
 from napari_seg.inference.axes import AxesReading, as_array
+from napari_seg.scoring.confusion import Scores
 from napari_seg.workspace.classes import ClassNames
 from napari_seg.workspace.diary import Diary
 from napari_seg.workspace.history import ScoreHistory
@@ -144,18 +145,23 @@ class Session:
         """End a stroke in the journal, and note the scores for the curves."""
         if self._store is not None and not self._store.read_only:
             self._store.stroke_finished()
+        scores = self._scores()
+        for scope, each in scores.items():
+            self.history.note(scope, each)
         if self.diary is not None:
-            self.diary.finish(self.mask, self.classes)
-        scopes: list[Scope] = ["whole", "reviewed"]
-        if self._slice is not None:
-            scopes.append("slice")
-        for scope in scopes:
-            self.history.note(scope, self.mask.scores(scope))
+            self.diary.finish(self.mask, self.classes, scores)
 
     def note(self, kind: str) -> None:
         """Write something else than a change of the mask to the record of work."""
         if self.diary is not None:
-            self.diary.finish(self.mask, self.classes, kind)
+            self.diary.finish(self.mask, self.classes, self._scores(), kind)
+
+    def _scores(self) -> dict[Scope, Scores]:
+        """Return the scores of every scope that is counted."""
+        scopes: list[Scope] = ["whole", "reviewed"]
+        if self._slice is not None:
+            scopes.append("slice")
+        return {scope: self.mask.scores(scope) for scope in scopes}
 
     def look_over(self) -> tuple[Change | None, bool]:
         """Look at a piece of the mask; return an unnoticed edit, and if all is done."""

@@ -206,7 +206,7 @@ class Workspace:
             self.failed.emit(error)
             return False
         if started:
-            self.past.saved = None
+            self.past.saved_at = None
             self._take_project_model()
             self.mask_started.emit()
             self.changed.emit()
@@ -354,7 +354,7 @@ class Workspace:
         session, choice = self.session, self.choice
         assert session is not None
         assert choice is not None
-        if session.read_only or self.misfit:
+        if session.read_only or self.misfit or self.past.busy:
             return
         if choice.untrained:
             self.told.emit(
@@ -386,13 +386,11 @@ class Workspace:
         session = self.session
         if session is None or session.ledger is None:
             return
-        change = session.ledger.predicted(tile.region, tile.labels)
-        self._guarded(session.record, change)
+        self.record(session.ledger.predicted(tile.region, tile.labels))
         if session.uncertainty is not None and tile.confidence is not None:
             session.uncertainty.add(tile.region, tile.confidence)
         self.pixels_changed.emit(tile.region)
         self.predicting.emit(progress)
-        self.scores_changed.emit()
 
     def _prediction_ended(self, error: Exception | None) -> None:
         if error is not None:

@@ -272,6 +272,22 @@ def test_as_many_steps_come_back_as_napari_keeps(bare: Desk) -> None:
     bare.check()
 
 
+def test_steps_that_are_forgotten_are_no_undo(bare: Desk) -> None:
+    bare.layer.paint((60, 60), 1)
+    bare.layer.paint((20, 30), 3)
+    bare.layer.undo()
+    bare.check()
+    after = bare.layer.data.copy()
+    bare.forget()
+    bare.mask.forget_undo()
+    bare.mask.flush()
+    assert not bare.boxes
+    bare.layer.undo()
+    bare.layer.redo()
+    assert np.array_equal(bare.layer.data, after)
+    bare.check(changed=False)
+
+
 def test_a_napari_that_keeps_undo_in_another_way_is_left_alone(
     bare: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

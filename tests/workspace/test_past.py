@@ -58,6 +58,27 @@ def reopened(
         each.close()
 
 
+class HeldRunner:
+    """Begins jobs only when it is told to, as a thread pool with much to do."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.jobs: list[tuple[Job, dict[str, Any]]] = []
+        workspace.past._runner = self
+
+    def __call__(self, job: Job, **reports: Any) -> Task:
+        self.jobs.append((job, reports))
+        return self
+
+    def cancel(self) -> None:
+        """Do nothing: what is late must be noticed where it arrives."""
+
+    def release(self) -> None:
+        """Do all that was asked for."""
+        while self.jobs:
+            job, reports = self.jobs.pop(0)
+            run_inline(job, **reports)
+
+
 def ledger(workspace: Workspace) -> Ledger:
     assert workspace.session is not None
     return workspace.session.mask
@@ -79,7 +100,7 @@ def test_saved_work_is_offered_and_gone_on_with(
     reopened: Callable[[], Workspace],
 ) -> None:
     workspace = reopened()
-    assert workspace.past.saved is None
+    assert workspace.past.saved_at is None
     workspace.predict(None, everything=True)
     paint(workspace, slice(3, 9), slice(4, 12))
     workspace.accept(VIEW)
@@ -87,16 +108,55 @@ def test_saved_work_is_offered_and_gone_on_with(
     assert scores is not None
 
     workspace = reopened()
-    assert workspace.past.saved is not None
+    assert workspace.past.saved_at is not None
     assert workspace.session is not None
     assert workspace.session.ledger is None
     workspace.begin()
 
-    assert workspace.past.saved is None
+    assert workspace.past.saved_at is None
     for old, new in zip(before, everything(workspace), strict=True):
         np.testing.assert_array_equal(old, new)
     assert workspace.scores is not None
     np.testing.assert_array_equal(workspace.scores.confusion, scores.confusion)
+
+
+def test_what_is_saved_while_it_is_looked_for_is_not_offered(
+    reopened: Callable[[], Workspace], source: ImageSource
+) -> None:
+    workspace = reopened()
+    runner = HeldRunner(workspace)
+    workspace.set_image(None)
+    workspace.set_image(source)
+    workspace.predict(None, everything=True)
+    paint(workspace, slice(3, 9), slice(4, 12))
+    assert workspace.session is not None
+    assert workspace.session.store is not None
+    assert workspace.session.store.flush(10)
+    runner.release()
+    assert workspace.past.saved_at is None
+
+
+def test_no_prediction_while_the_mask_is_brought_back(
+    reopened: Callable[[], Workspace],
+) -> None:
+    workspace = reopened()
+    workspace.predict(None, everything=True)
+    predicted = everything(workspace)
+    paint(workspace, slice(3, 9), slice(4, 12))
+    said = Said(workspace)
+    workspace.past.list_moments()
+    runner = HeldRunner(workspace)
+    gates: list[str] = []
+    workspace.changed.connect(lambda: gates.append(obstacles.to_predict(workspace)))
+    workspace.past.revert(said.moments[0])
+    assert "brought back" in gates[-1]
+    moves = ledger(workspace).moves
+    workspace.predict(None, everything=True)
+    assert ledger(workspace).moves == moves, "tiles between two states of the mask"
+    runner.release()
+    assert gates[-1] == ""
+    for old, new in zip(predicted, everything(workspace), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_nothing_is_offered_for_another_image(
@@ -105,7 +165,7 @@ def test_nothing_is_offered_for_another_image(
     workspace = reopened()
     workspace.predict(None, everything=True)
     workspace.set_image(ImageSource(source.name, source.data + 1))
-    assert workspace.past.saved is None
+    assert workspace.past.saved_at is None
 
 
 def test_the_mask_goes_back_to_any_moment_and_forth_again(

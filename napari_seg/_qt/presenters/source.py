@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QFileDialog
 from napari_seg._qt.panels.source import SourcePanel
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg.workspace import Progress, Workspace, obstacles
-from napari_seg.workspace.past import SavedWork
 
 __all__ = ["SourcePresenter"]
 
@@ -113,8 +112,8 @@ class SourcePresenter:
             panel.axes.setText(workspace.misfit)
         elif session is not None:
             panel.axes.setText(session.reading.describe())
-        saved = workspace.past.saved
-        panel.show_saved("" if saved is None else _saved_text(saved))
+        saved_at = workspace.past.saved_at
+        panel.show_saved("" if saved_at is None else _saved_text(saved_at))
         self.show_gates()
 
     def show_gates(self) -> None:
@@ -138,6 +137,6 @@ class SourcePresenter:
         self.show_gates()
 
 
-def _saved_text(saved: SavedWork) -> str:
-    when = datetime.fromtimestamp(saved.when).astimezone()
+def _saved_text(saved_at: float) -> str:
+    when = datetime.fromtimestamp(saved_at).astimezone()
     return f"You worked on this image before; saved {when:%d %b %Y, %H:%M}."
