@@ -63,6 +63,24 @@ class AugmentOptions(Options):
         maximum=1,
         step=0.1,
     )
+    stain: float = option(
+        0.0,
+        "Stain",
+        "Share of images in which the colours are mixed anew, as another stain or "
+        "camera would; of three channels, some become gray.",
+        minimum=0,
+        maximum=1,
+        step=0.1,
+    )
+    clutter: float = option(
+        0.0,
+        "Clutter",
+        "Share of images whose background becomes patchy, as cytoplasm, out-of-focus "
+        "light or a shadow makes it.",
+        minimum=0,
+        maximum=1,
+        step=0.1,
+    )
 
 
 def augment(
@@ -88,9 +106,13 @@ def augment(
     """
     images, labels = _move(images, labels, options, generator)
     draw = _Draw(len(images), generator, images.device)
+    if options.clutter:
+        images = _clutter(images, draw, options.clutter)
     if options.intensity:
         images = _illuminate(images, options.intensity, draw)
         images = _recolour(images, options.intensity, draw)
+    if options.stain:
+        images = _stain(images, draw, options.stain)
     if options.inversion:
         images = torch.where(draw.chosen(options.inversion), 1 - images, images)
     if options.blur:
@@ -170,6 +192,47 @@ def _recolour(images: Tensor, strength: float, draw: _Draw) -> Tensor:
     shared, single = draw.uniform(-1, 1), draw.uniform(-1, 1, channels)
     brightness = 0.2 * strength * torch.where(gray, shared, single)
     return images * contrast + brightness
+
+
+def _clutter(images: Tensor, draw: _Draw, share: float) -> Tensor:
+    """Lay soft-edged patches over the dark parts of an image, or over the bright ones.
+
+    The former is what cytoplasm and light from other depths do to bright objects (and
+    to the ground between dark ones), the latter what a shadow does.
+    """
+    # Where a coarse random field is high: patches of a sixth to a half of the crop.
+    cells = 3 + int(torch.randint(6, (), generator=draw.generator))
+    coarse = torch.randn(draw.count, 1, cells, cells, generator=draw.generator)
+    size = images.shape[-2:]
+    field = F.interpolate(
+        coarse.to(images.device), size, mode="bicubic", align_corners=False
+    )
+    steepness = torch.exp(draw.uniform(0, 3.5))
+    patches = torch.sigmoid(steepness * (field - draw.uniform(-0.8, 0.8)))
+    strength = draw.uniform(0.1, 0.6) * draw.chosen(share)
+    bright = draw.chosen(0.5)
+    covered = torch.where(bright, 1 - images, images)
+    covered = covered + strength * patches * (1 - covered).clamp(min=0)
+    return torch.where(bright, 1 - covered, covered)
+
+
+def _stain(images: Tensor, draw: _Draw, share: float) -> Tensor:
+    """Mix the channels anew; of three, a third of the changed images become gray."""
+    channels = images.shape[1]
+    if channels == 1:
+        return images
+    generator, count = draw.generator, draw.count
+    # Rows of positive shares that sum to one: the range of intensities stays.
+    mix = torch.rand(count, channels, channels, generator=generator) ** 2 + 1e-3
+    gray = torch.rand(count, 1, 1, generator=generator) < 1 / 3
+    mix = torch.where(gray, mix[:, :1], mix)
+    mix = (mix / mix.sum(dim=2, keepdim=True)).to(images.device)
+    mixed = torch.einsum("ncd,ndhw->nchw", mix, images)
+    # How much of the contrast each channel shows, and on how bright a ground.
+    contrast = draw.uniform(0.3, 1, channels)
+    contrast = torch.where(gray[..., None].to(images.device), 1.0, contrast)
+    ground = draw.uniform(0, 1, channels) * (1 - contrast)
+    return torch.where(draw.chosen(share), mixed * contrast + ground, images)
 
 
 def _blur(images: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -158,3 +158,46 @@ def test_the_batch_that_was_given_stays_as_it_is():
 def test_strengths_out_of_range_are_refused(changes):
     with pytest.raises(InputError, match=f"{next(iter(changes))} is"):
         AugmentOptions(**changes)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_stain_keeps_range_labels_and_what_is_darker(seed):
+    images = torch.rand(6, 3, 40, 40, generator=seeded(seed))
+    labels = torch.randint(3, (6, 40, 40), generator=seeded(seed)).byte()
+    options = replace(NOTHING, stain=0.6)
+    stained, kept = augment(images, labels, options, seeded(seed))
+    darker, _ = augment(0.5 * images, labels, options, seeded(seed))
+    assert torch.equal(kept, labels)
+    assert stained.min() >= -1e-5
+    assert stained.max() <= 1 + 1e-5
+    assert (darker <= stained + 1e-5).all(), "dark stays dark"
+
+
+def test_stain_changes_a_share_of_the_colour_images_and_no_other_ones():
+    gray = torch.rand(200, 1, 32, 32, generator=seeded(1)).repeat(1, 3, 1, 1)
+    labels = torch.zeros(200, 32, 32).byte()
+    options = replace(NOTHING, stain=0.5)
+    stained, _ = augment(gray, labels, options, seeded())
+    changed = (stained - gray).abs().amax(dim=(1, 2, 3)) > 1e-3
+    coloured = (stained[:, 0] - stained[:, 1]).abs().amax(dim=(1, 2)) > 1e-3
+    # A third of those that are chosen become gray, which these are already.
+    assert 40 < changed.sum() < 95
+    assert torch.equal(changed, coloured)
+    same, _ = augment(gray[:, :1], labels, options, seeded())
+    torch.testing.assert_close(same, gray[:, :1], atol=1e-4, rtol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_clutter_hides_contrast_but_turns_none_around(seed):
+    brighter = torch.rand(6, 2, 48, 48, generator=seeded(seed))
+    darker = brighter * torch.rand(6, 2, 48, 48, generator=seeded(seed + 1))
+    labels = torch.zeros(6, 48, 48).byte()
+    options = replace(NOTHING, clutter=1.0)
+    over, _ = augment(brighter, labels, options, seeded(seed))
+    under, _ = augment(darker, labels, options, seeded(seed))
+    assert (over >= under - 1e-5).all()
+    assert over.max() <= 1 + 1e-5
+    assert under.min() >= -1e-5
+    assert ((over - brighter).abs().amax(dim=(1, 2, 3)) > 0.02).all()

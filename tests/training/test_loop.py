@@ -61,6 +61,17 @@ def test_auxiliary_head_is_trained_too(toy_examples):
         assert not torch.equal(before[head], after[head])
 
 
+def test_bfloat16_learns_and_leaves_whole_numbers_behind(tiny_unet, sampler):
+    model = tiny_unet()
+    seen = []
+    model.head.register_forward_hook(lambda *given: seen.append(given[2].dtype))
+    options = changed(precision="bfloat16")
+    steps = list(train(model, sampler, options, Budget(steps=50)))
+    assert set(seen) == {torch.bfloat16}
+    assert sum(s.loss for s in steps[-5:]) < 0.6 * sum(s.loss for s in steps[:5])
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+
+
 class TestSteps:
     def test_they_count_up_to_the_budget(self, tiny_unet, sampler):
         steps = list(train(tiny_unet(), sampler, OPTIONS, Budget(steps=5)))
