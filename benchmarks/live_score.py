@@ -129,7 +129,7 @@ def measure(size: int) -> Timing:
     with TemporaryDirectory() as folder:
         journal = Journal(Path(folder))
         for i in range(DABS):
-            y, x = rng.integers(0, size - BRUSH, 2)
+            y, x = rng.integers(0, size - BRUSH, 2).tolist()
             region = slice(y, y + BRUSH), slice(x, x + BRUSH)
             labels[region][disk] = rng.integers(0, CLASSES)
             seconds[i] = timed(update, ledger, journal, region)

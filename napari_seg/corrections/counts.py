@@ -81,7 +81,8 @@ class Counts:
         """Return the scores of all pixels, or of the accepted ones only."""
         table = self.table[ACCEPTED:] if reviewed else self.table
         # Of each flag's table only the classes are read, so cost is that of K x K.
-        return Scores(scored_block(table[:, :n_classes].sum(axis=0), n_classes))
+        counts = table[:, :n_classes, :n_classes].sum(axis=0)
+        return Scores(scored_block(counts, n_classes))
 
     def flagged(self, flag: int) -> int:
         """Return the number of pixels with any of the bits of `flag`."""

@@ -51,24 +51,27 @@ class Scores:
         return Scores(self.confusion + other.confusion)
 
     @cached_property
-    def _hits(self) -> NDArray[np.int64]:
-        return np.diagonal(self.confusion)
+    def _hits_and_sizes(self) -> list[tuple[int, int]]:
+        """Per class: pixels in both, and those in the truth plus in the prediction.
 
-    @cached_property
-    def _sizes(self) -> NDArray[np.int64]:
-        """Pixels per class in the truth plus those in the prediction."""
-        sizes: NDArray[np.int64] = self.confusion.sum(0) + self.confusion.sum(1)
-        return sizes
+        In plain numbers, as all that follows: it runs for every dab of the brush, on a
+        handful of classes.
+        """
+        sizes = self.confusion.sum(0) + self.confusion.sum(1)
+        hits = self.confusion.diagonal().tolist()
+        return list(zip(hits, sizes.tolist(), strict=True))
 
     @cached_property
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union per class, (K,), NaN where absent from both."""
-        return _ratio(self._hits, self._sizes - self._hits)
+        found = self._hits_and_sizes
+        return np.array([hit / (size - hit) if size else nan for hit, size in found])
 
     @cached_property
     def dice(self) -> NDArray[np.float64]:
         """Dice coefficient per class, (K,), NaN where absent from both."""
-        return _ratio(2 * self._hits, self._sizes)
+        found = self._hits_and_sizes
+        return np.array([2 * hit / size if size else nan for hit, size in found])
 
     @cached_property
     def mean_iou(self) -> float:
@@ -83,7 +86,8 @@ class Scores:
     @cached_property
     def pixel_accuracy(self) -> float:
         """Part of the scored pixels that agree; NaN without any."""
-        return int(self._hits.sum()) / self.pixels if self.pixels else nan
+        hits = sum(hit for hit, _ in self._hits_and_sizes)
+        return hits / self.pixels if self.pixels else nan
 
     @cached_property
     def pixels(self) -> int:
@@ -109,15 +113,6 @@ class Scores:
             "confusion": self.confusion.tolist(),
             "pixels": self.pixels,
         }
-
-
-def _ratio(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return parts / wholes, (K,), NaN where there is nothing.
-
-    In plain numbers: this runs for every dab of the brush, on a handful of classes.
-    """
-    pairs = zip(parts.tolist(), wholes.tolist(), strict=True)
-    return np.array([part / whole if whole else nan for part, whole in pairs])
 
 
 def _mean(values: NDArray[np.float64]) -> float:

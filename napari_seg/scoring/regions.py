@@ -158,12 +158,11 @@ def changed_box(changed: NDArray[np.bool_], origin: Box) -> Box | None:
     found = []
     for axis, place in enumerate(origin):
         others = tuple(i for i in range(changed.ndim) if i != axis)
-        hit = np.atleast_1d(changed.any(axis=others))
-        first = int(hit.argmax())
-        if not hit[first]:
+        hits = changed.any(axis=others).nonzero()[0]
+        if not len(hits):
             return None
-        last = len(hit) - int(hit[::-1].argmax())
-        found.append(slice(place.start + first, place.start + last))
+        first, last = int(hits[0]), int(hits[-1])
+        found.append(slice(place.start + first, place.start + last + 1))
     return tuple(found)
 
 
