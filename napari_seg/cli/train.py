@@ -60,6 +60,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="channels of the first level of the U-Net, or of the FCNs' last layers",
     )
     parser.add_argument(
+        "--output-stride",
+        type=int,
+        choices=(8, 16, 32),
+        help="of the encoder of fcn and the DeepLabs: smaller is finer and slower",
+    )
+    parser.add_argument(
+        "--separable",
+        action="store_true",
+        help="depthwise separable convolutions in deeplabv3plus: fewer weights",
+    )
+    parser.add_argument(
         "--classes",
         type=class_names,
         metavar="A,B,C",
@@ -140,6 +151,8 @@ def _new_model(
         classes=_classes(given.classes, pairs),
         encoder=given.encoder,
         width=given.width,
+        output_stride=given.output_stride,
+        separable=given.separable,
         name=name,
         gray_as_rgb=len(counts) > 1,
     )

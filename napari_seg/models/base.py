@@ -31,6 +31,9 @@ class SegmentationModel(nn.Module):
         Context in pixels around a tile beyond which the input has next to no
         influence on the output: the radius of the effective receptive field
         (Luo et al. 2016, arXiv:1701.04128), rounded up to a multiple of the stride.
+    output_strides : tuple of int
+        Output strides of the encoder that ``spec.output_stride`` can choose from, the
+        default first; empty where the architecture has one of its own.
     global_context : bool
         True where something spans the whole input (the image-level features of ASPP,
         group and instance normalisation): a tile then sees its own mean, not that of
@@ -41,6 +44,7 @@ class SegmentationModel(nn.Module):
         Names of the layers whose channels are the classes.
     """
 
+    output_strides: ClassVar[tuple[int, ...]] = ()
     stride: int = 1
     halo: int = 64
     global_context: bool = False

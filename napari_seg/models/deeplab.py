@@ -17,15 +17,42 @@ from napari_seg.models.spec import ModelSpec
 __all__ = ["ASPP", "DeepLabV3", "DeepLabV3Plus"]
 
 
+#: Dilations of ASPP by output stride (Chen et al. 2017, Sec. 3.3): the field of view
+#: in pixels of the image stays the same.
+RATES = {8: (12, 24, 36), 16: (6, 12, 18)}
+
+
 def _conv_bn_relu(
-    in_channels: int, channels: int, size: int, dilation: int = 1
+    in_channels: int, channels: int, size: int, dilation: int = 1, groups: int = 1
 ) -> nn.Sequential:
     padding = dilation * (size // 2)
     return nn.Sequential(
-        nn.Conv2d(in_channels, channels, size, 1, padding, dilation, bias=False),
+        nn.Conv2d(
+            *(in_channels, channels, size, 1, padding, dilation, groups), bias=False
+        ),
         BatchNorm2d(channels),
         nn.ReLU(inplace=True),
     )
+
+
+def _separable(in_channels: int, channels: int, dilation: int = 1) -> nn.Sequential:
+    """Atrous separable convolution (Chen et al. 2018, Sec. 3.1).
+
+    A 3×3 convolution of each channel alone, then a 1×1 convolution across them, each
+    with batch normalisation and ReLU as in the authors' program.
+    """
+    return nn.Sequential(
+        *_conv_bn_relu(in_channels, in_channels, 3, dilation, groups=in_channels),
+        *_conv_bn_relu(in_channels, channels, 1),
+    )
+
+
+def _conv3x3(
+    in_channels: int, channels: int, dilation: int = 1, *, separable: bool = False
+) -> nn.Sequential:
+    if separable:
+        return _separable(in_channels, channels, dilation)
+    return _conv_bn_relu(in_channels, channels, 3, dilation)
 
 
 class _ImagePooling(nn.Sequential):
@@ -57,16 +84,26 @@ class ASPP(nn.Module):
         at 16.
     channels : int
         Channels of each branch and of the result.
+    separable : bool
+        Whether the 3×3 convolutions are depthwise separable.
     """
 
     def __init__(
-        self, in_channels: int, rates: tuple[int, ...], channels: int = 256
+        self,
+        in_channels: int,
+        rates: tuple[int, ...],
+        channels: int = 256,
+        *,
+        separable: bool = False,
     ) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
             [
                 _conv_bn_relu(in_channels, channels, 1),
-                *(_conv_bn_relu(in_channels, channels, 3, rate) for rate in rates),
+                *(
+                    _conv3x3(in_channels, channels, rate, separable=separable)
+                    for rate in rates
+                ),
                 _ImagePooling(in_channels, channels),
             ]
         )
@@ -82,36 +119,47 @@ class ASPP(nn.Module):
 
 
 class DeepLabV3(FCNResNet):
-    """DeepLab v3 at output stride 8, as torchvision's ``deeplabv3_resnet50``."""
+    """DeepLab v3; at output stride 8 it is torchvision's ``deeplabv3_resnet50``."""
 
+    output_strides = tuple(RATES)
     halo = 160
     global_context = True
 
-    @staticmethod
-    def create_head(in_channels: int, n_classes: int) -> nn.Sequential:
+    def create_head(self, in_channels: int, n_classes: int) -> nn.Sequential:
         """Return ASPP, a 3×3 convolution and the 1×1 convolution to the classes."""
         return nn.Sequential(
-            ASPP(in_channels, (12, 24, 36)),
+            ASPP(in_channels, RATES[self.stride]),
             *_conv_bn_relu(256, 256, 3),
             nn.Conv2d(256, n_classes, 1),
         )
 
 
 class DeepLabV3Plus(SegmentationModel):
-    """DeepLab v3+: ASPP at output stride 16, decoder with a low-level skip."""
+    """DeepLab v3+: ASPP at output stride 16 or 8, decoder with a low-level skip.
 
-    stride = 16
+    With ``spec.separable`` the 3×3 convolutions of ASPP and decoder are depthwise
+    separable.
+    """
+
+    output_strides = (16, 8)
     halo = 160
     global_context = True
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self.backbone = create_resnet(spec.encoder or "resnet34", spec.in_channels, 16)
-        self.aspp = ASPP(self.backbone.channels[-1], (6, 12, 18))
+        self.stride = spec.output_stride or self.output_strides[0]
+        separable = spec.separable
+        self.backbone = create_resnet(
+            spec.encoder or "resnet34", spec.in_channels, self.stride
+        )
+        self.aspp = ASPP(
+            self.backbone.channels[-1], RATES[self.stride], separable=separable
+        )
         # Sec. 4.1: 48 channels keep the low-level features from dominating.
         self.low_level = _conv_bn_relu(self.backbone.channels[1], 48, 1)
         self.decoder = nn.Sequential(
-            _conv_bn_relu(256 + 48, 256, 3), _conv_bn_relu(256, 256, 3)
+            _conv3x3(256 + 48, 256, separable=separable),
+            _conv3x3(256, 256, separable=separable),
         )
         self.join = Concatenate()
         self.head = nn.Conv2d(256, spec.n_classes, 1)

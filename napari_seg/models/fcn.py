@@ -134,18 +134,22 @@ class FCNHead(nn.Sequential):
 
 
 class FCNResNet(SegmentationModel):
-    """Dilated residual network with an FCN head, as torchvision's ``fcn_resnet50``.
+    """Dilated residual network with an FCN head.
 
-    Output stride 8; logits are interpolated bilinearly to the size of the input.
+    At output stride 8 it is torchvision's ``fcn_resnet50``. The logits are
+    interpolated bilinearly to the size of the input.
     """
 
-    stride = 8
+    output_strides: ClassVar[tuple[int, ...]] = (8, 16, 32)
     halo = 128
     class_layers = ("classifier.4", "aux_classifier.4")
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self.backbone = create_resnet(spec.encoder or "resnet50", spec.in_channels, 8)
+        self.stride = spec.output_stride or self.output_strides[0]
+        self.backbone = create_resnet(
+            spec.encoder or "resnet50", spec.in_channels, self.stride
+        )
         self.classifier = self.create_head(self.backbone.channels[-1], spec.n_classes)
         self.aux_classifier = (
             FCNHead(self.backbone.channels[-2], spec.n_classes)
@@ -153,9 +157,8 @@ class FCNResNet(SegmentationModel):
             else None
         )
 
-    @staticmethod
-    def create_head(in_channels: int, n_classes: int) -> nn.Sequential:
-        """Return the layers between the encoder and the logits at stride 8."""
+    def create_head(self, in_channels: int, n_classes: int) -> nn.Sequential:
+        """Return the layers between the encoder and the logits at the stride."""
         return FCNHead(in_channels, n_classes)
 
     def logits(self, x: Tensor) -> tuple[Tensor, Tensor | None]:

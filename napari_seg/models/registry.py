@@ -76,6 +76,8 @@ def create_model(
     width: int | None = None,
     depth: int = 4,
     norm: str = "batch",
+    output_stride: int | None = None,
+    separable: bool = False,
     name: str = "",
     gray_as_rgb: bool = False,
 ) -> SegmentationModel:
@@ -94,7 +96,7 @@ def create_model(
     auxiliary_head : bool
         Add torchvision's ``aux_classifier`` (``fcn`` and ``deeplabv3``), which is
         used in training only.
-    width, depth, norm, name, gray_as_rgb
+    width, depth, norm, output_stride, separable, name, gray_as_rgb
         See :class:`~napari_seg.models.spec.ModelSpec`.
 
     Returns
@@ -105,7 +107,8 @@ def create_model(
     Raises
     ------
     InputError
-        If the architecture or the encoder is unknown, or does not fit.
+        If the architecture or the encoder is unknown, or does not fit, or if it has
+        no such option.
     """
     architecture = _architecture(arch)
     chosen = encoder or architecture.encoders[0]
@@ -123,6 +126,8 @@ def create_model(
             width=width,
             depth=depth,
             norm=norm,
+            output_stride=output_stride,
+            separable=separable,
             auxiliary_head=auxiliary_head,
             gray_as_rgb=gray_as_rgb,
         )
@@ -138,6 +143,7 @@ def build(spec: ModelSpec) -> SegmentationModel:
         If the architecture or the encoder is unknown, or does not fit.
     """
     architecture = _architecture(spec.arch)
+    _check_atrous(spec, architecture)
     if spec.encoder not in architecture.encoders:
         fitting = ", ".join(str(name) for name in architecture.encoders)
         raise InputError(
@@ -147,6 +153,26 @@ def build(spec: ModelSpec) -> SegmentationModel:
     if spec.arch == "unet" and spec.encoder is not None:
         return ResNetUNet(spec)
     return architecture.model(spec)
+
+
+def _check_atrous(spec: ModelSpec, architecture: Architecture) -> None:
+    """Raise InputError for an output stride or separability that is not on offer."""
+    strides = architecture.model.output_strides
+    if spec.output_stride is not None and not strides:
+        able = [key for key, each in ARCHITECTURES.items() if each.model.output_strides]
+        raise InputError(
+            f"{architecture.title} has no output stride to choose; {', '.join(able)} "
+            "have."
+        )
+    if spec.output_stride not in (None, *strides):
+        raise InputError(
+            f"The output stride is {spec.output_stride}; that of {architecture.title} "
+            f"can be {' or '.join(map(str, strides))}."
+        )
+    if spec.separable and spec.arch != "deeplabv3plus":
+        raise InputError(
+            f"{architecture.title} has no separable convolutions; deeplabv3plus has."
+        )
 
 
 def _architecture(arch: str) -> Architecture:

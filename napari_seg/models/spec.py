@@ -60,6 +60,12 @@ class ModelSpec:
         Number of poolings of the plain U-Net.
     norm : str
         Normalisation layer of the plain U-Net: batch, group, instance or none.
+    output_stride : int or None
+        Output stride of the encoder of the FCN on a ResNet and of the DeepLabs, 8, 16
+        or 32: smaller is finer and takes more time and memory; None is the
+        architecture's own.
+    separable : bool
+        Whether ASPP and decoder of DeepLab v3+ use depthwise separable convolutions.
     auxiliary_head : bool
         Whether a second head (torchvision's ``aux_classifier``) exists for training.
     gray_as_rgb : bool
@@ -79,6 +85,8 @@ class ModelSpec:
     width: int | None = None
     depth: int = 4
     norm: str = "batch"
+    output_stride: int | None = None
+    separable: bool = False
     auxiliary_head: bool = False
     gray_as_rgb: bool = False
     normalization: Normalization = field(default_factory=Normalization)

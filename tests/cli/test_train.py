@@ -37,6 +37,14 @@ def test_encoder_and_classes(train):
     assert (spec.encoder, spec.classes) == ("resnet18", ("ground", "nucleus"))
 
 
+def test_atrous_options(train):
+    more = ("--encoder", "resnet18", "--output-stride", "16", "--separable")
+    done = train(*more, "--steps", "1", arch="deeplabv3plus")
+    spec = load_model(done.out.splitlines()[1].split(" (")[0]).spec
+    assert (spec.output_stride, spec.separable) == (16, True)
+    assert "no output stride to choose" in train("--output-stride", "8").refusal
+
+
 def test_same_seed_same_model(train):
     weights = []
     for seed in (1, 1, 2):

@@ -103,6 +103,40 @@ def test_tiles_with_the_exact_halo_equal_the_whole(
     assert agreement(seams, whole)[0] > 1e-3
 
 
+class NoPooling(nn.Module):
+    """Stands in for ASPP's image pooling, which alone sees the whole tile."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(len(x), 256, *x.shape[-2:])
+
+
+@pytest.mark.parametrize(
+    ("arch", "options"),
+    [
+        ("deeplabv3", {"output_stride": 16}),
+        ("deeplabv3plus", {"output_stride": 8, "separable": True}),
+    ],
+)
+def test_tiles_of_atrous_networks_fall_on_the_grid_of_their_stride(
+    arch: str, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(1)
+    model = create_model(arch, encoder="resnet18", **options).eval()
+    aspp = model.aspp if arch == "deeplabv3plus" else model.classifier[0]
+    aspp.convs[-1], model.global_context = NoPooling(), False
+    image = smooth_image(32, 1900)
+    halo = exact_halo(model)
+    assert halo is not None
+    assert 200 < 2 * halo < 1600
+    whole = predict(model, image, device="cpu", tile=2048, confidence=True)
+
+    tiled = predict(model, image, device="cpu", tile=250, halo=halo, confidence=True)
+
+    difference, changed = agreement(tiled, whole)
+    assert difference <= 1e-4
+    assert changed <= 1e-4
+
+
 def test_tiles_with_the_default_halo_hardly_differ_from_the_whole() -> None:
     # The effective receptive field is one of trained weights: with random ones, every
     # pixel stands on the brink between two classes.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -37,11 +39,19 @@ def test_a_twin_folds_batch_norm_and_says_the_same() -> None:
         assert torch.equal(value, before[key])
 
 
-@pytest.mark.parametrize("architecture", ["unet", "deeplabv3plus"])
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("unet", {}),
+        ("deeplabv3plus", {}),
+        ("deeplabv3plus", {"encoder": "resnet18", "separable": True}),
+        ("deeplabv3", {"encoder": "resnet18", "output_stride": 16}),
+    ],
+)
 def test_a_twin_gives_the_same_for_tiles_of_any_sequence_of_sizes(
-    architecture: str,
+    architecture: str, options: dict[str, Any]
 ) -> None:
-    model = create_model(architecture).eval()
+    model = create_model(architecture, **options).eval()
     other = twin(model, torch.device("cpu"))
 
     with torch.inference_mode():

@@ -20,17 +20,20 @@ FAMILIES = [
     ("fcn", "resnet18"),
     ("deeplabv3", "resnet18"),
     ("deeplabv3plus", "resnet18"),
+    ("deeplabv3plus-separable", "resnet18"),
 ]
 
 
 def make(arch: str, encoder: str | None, **changes: object) -> SegmentationModel:
     torch.manual_seed(1)
+    arch, _, separable = arch.partition("-")
     width = {"unet": 4, "fcn8s": 16}.get(arch)
     options: dict[str, object] = {
         "in_channels": 2,
         "classes": OLD,
         "encoder": encoder,
         "width": width,
+        "separable": bool(separable),
         "auxiliary_head": arch in ("fcn", "deeplabv3"),
     }
     model = create_model(arch, **(options | changes))

@@ -15,10 +15,20 @@ from napari_seg.models.registry import ARCHITECTURES, create_model
 CLASSES = ("background", "membrane", "nucleus", "nucleolus")
 CHANNELS = 2
 VGG_FCNS = ("fcn8s", "fcn16s", "fcn32s")
+#: Beside every architecture with every encoder, the options of the atrous ones.
+VARIANTS = [
+    ("fcn", "resnet18", {"output_stride": 32}),
+    ("deeplabv3", "resnet18", {"output_stride": 16}),
+    ("deeplabv3plus", "resnet18", {"output_stride": 8}),
+    ("deeplabv3plus", "resnet18", {"separable": True}),
+]
 COMBINATIONS = [
-    pytest.param((arch, encoder), id=f"{arch}-{encoder or 'plain'}")
-    for arch, architecture in ARCHITECTURES.items()
-    for encoder in architecture.encoders
+    *(
+        pytest.param((arch, encoder, {}), id=f"{arch}-{encoder or 'plain'}")
+        for arch, architecture in ARCHITECTURES.items()
+        for encoder in architecture.encoders
+    ),
+    *(pytest.param(each, id=f"{each[0]}-{next(iter(each[2]))}") for each in VARIANTS),
 ]
 
 
@@ -36,7 +46,8 @@ def make(arch: str, encoder: str | None, **changes: object) -> SegmentationModel
 @pytest.fixture(scope="class", params=COMBINATIONS)
 def model(request: pytest.FixtureRequest) -> SegmentationModel:
     """One network for all tests of the class, so that each is made only once."""
-    return make(*request.param)
+    arch, encoder, changes = request.param
+    return make(arch, encoder, **changes)
 
 
 class TestEveryArchitecture:
@@ -149,6 +160,10 @@ def test_copies_are_independent():
         ({"arch": "fcn8s", "encoder": "resnet50"}, "choose one of vgg16, vgg16_bn"),
         ({"arch": "deeplabv3", "encoder": "resnet9"}, "choose one of resnet50"),
         ({"arch": "unet", "auxiliary_head": True}, "fcn and deeplabv3 do"),
+        ({"arch": "unet", "output_stride": 8}, "fcn, deeplabv3, deeplabv3plus have"),
+        ({"arch": "deeplabv3", "output_stride": 32}, "can be 8 or 16"),
+        ({"arch": "deeplabv3plus", "output_stride": 4}, "can be 16 or 8"),
+        ({"arch": "deeplabv3", "separable": True}, "deeplabv3plus has"),
         ({"arch": "unet", "norm": "layer"}, "batch, group, instance, none"),
         ({"arch": "unet", "width": 0}, "both start at 1"),
         ({"arch": "unet", "depth": 0}, "both start at 1"),

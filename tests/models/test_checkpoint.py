@@ -80,6 +80,28 @@ class TestRoundTrip:
             loaded.aux_classifier[4].weight, model.aux_classifier[4].weight
         )
 
+    def test_atrous_options_are_kept_and_old_files_have_the_usual_ones(
+        self, tmp_path, monkeypatch
+    ):
+        model = create_model(
+            "deeplabv3plus", encoder="resnet18", output_stride=8, separable=True
+        ).eval()
+        loaded = load_model(save_model(model, tmp_path / "fine"))
+        assert (loaded.spec.output_stride, loaded.spec.separable) == (8, True)
+        assert loaded.stride == 8
+        x = torch.rand(1, 1, 48, 40)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(x), model(x))
+
+        usual = create_model("deeplabv3plus", encoder="resnet18")
+        written = usual.spec.to_dict()
+        old = {
+            k: v for k, v in written.items() if k not in ("output_stride", "separable")
+        }
+        assert len(old) == len(written) - 2
+        monkeypatch.setattr(ModelSpec, "to_dict", lambda _: old)
+        assert load_model(save_model(usual, tmp_path / "old")).stride == 16
+
     def test_suffix_is_added_and_folders_are_made(self, trained, tmp_path):
         path = save_model(trained, tmp_path / "models" / "v1.2")
         assert path == tmp_path / "models" / "v1.2.safetensors"

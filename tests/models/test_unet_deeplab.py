@@ -110,16 +110,43 @@ class TestDilatedEncoder:
 
 class TestASPP:
     @pytest.mark.parametrize(
-        ("arch", "rates"), [("deeplabv3", (12, 24, 36)), ("deeplabv3plus", (6, 12, 18))]
+        ("arch", "output_stride", "rates"),
+        [
+            ("deeplabv3", None, (12, 24, 36)),
+            ("deeplabv3", 8, (12, 24, 36)),
+            ("deeplabv3", 16, (6, 12, 18)),
+            ("deeplabv3plus", None, (6, 12, 18)),
+            ("deeplabv3plus", 16, (6, 12, 18)),
+            ("deeplabv3plus", 8, (12, 24, 36)),
+        ],
     )
-    def test_rates_fit_the_output_stride(self, arch, rates):
+    def test_rates_fit_the_output_stride(self, arch, output_stride, rates):
+        """Chen et al. 2017, Sec. 3.3: doubled where the stride is halved."""
         with torch.device("meta"):
-            model = create_model(arch, encoder="resnet18")
+            model = create_model(arch, encoder="resnet18", output_stride=output_stride)
+        deepest = model.backbone(torch.empty(1, 1, 96, 64, device="meta"))[-1]
+        assert 96 // deepest.shape[-2] == model.stride == {6: 16, 12: 8}[rates[0]]
         (aspp,) = (part for part in model.modules() if isinstance(part, ASPP))
         branches = [branch[0] for branch in aspp.convs[:4]]
         assert [branch.kernel_size[0] for branch in branches] == [1, 3, 3, 3]
         assert tuple(branch.dilation[0] for branch in branches[1:]) == rates
         assert all(b.padding == b.dilation for b in branches[1:])
+
+    def test_separable_convolutions_are_depthwise_then_pointwise(self):
+        """Chen et al. 2018, Sec. 3.1: in ASPP at its rates, and in the decoder."""
+        with torch.device("meta"):
+            model = create_model("deeplabv3plus", encoder="resnet50", separable=True)
+        for part, inputs, rate in [
+            (model.aspp.convs[1], 2048, 6),
+            (model.aspp.convs[2], 2048, 12),
+            (model.aspp.convs[3], 2048, 18),
+            (model.decoder[0], 256 + 48, 1),
+            (model.decoder[1], 256, 1),
+        ]:
+            depthwise, pointwise = (m for m in part if isinstance(m, nn.Conv2d))
+            assert depthwise.weight.shape == (inputs, 1, 3, 3)
+            assert depthwise.dilation == depthwise.padding == (rate, rate)
+            assert pointwise.weight.shape == (256, inputs, 1, 1)
 
     def test_image_pooling_spreads_the_mean_over_the_map(self):
         torch.manual_seed(0)
