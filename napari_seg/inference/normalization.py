@@ -54,10 +54,13 @@ def channel_ranges(
         (C, 2) float64, low and high; high > low always. Where the percentiles
         coincide, as with a few spots on a black ground, minimum and maximum stand in;
         a flat channel, or one without a finite value, gets a width of 1. A bool image
-        has the range 0 to 1.
+        has the range 0 to 1, and an 8-bit one 0 to 255 for a network that was trained
+        on photographs (``full_range``).
     """
     if image.dtype.kind == "b":
         return np.tile([0.0, 1.0], (reading.channels, 1))
+    if normalization.full_range and image.dtype == np.uint8:
+        return np.tile([0.0, 255.0], (reading.channels, 1))
     parts = list(_samples(image, reading))
     percentiles = (normalization.low, normalization.high)
     return np.array(
@@ -72,6 +75,10 @@ def channel_ranges(
 
 def normalize(plane: NDArray[Any], ranges: NDArray[np.float64]) -> NDArray[np.float32]:
     """Scale each channel's range to 0…1 and clip to -0.5…2.
+
+    Where the network's training images had another mean, that is taken off last, by
+    :meth:`~napari_seg.models.base.SegmentationModel.standardize`: augmentation and CRF
+    work on the scale that is returned here.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ class TileRunner:
         Parameters
         ----------
         plane : ndarray
-            (C, Y, X) float32, normalized; C is 1 or the model's channels.
+            (C, Y, X) float32, scaled to about 0 to 1; C is 1 or the model's channels.
 
         Returns
         -------
@@ -124,7 +124,7 @@ class TileRunner:
         x = torch.empty(shape, memory_format=torch.channels_last)
         # One gray channel is repeated over all that the model takes.
         x.copy_(torch.from_numpy(plane))
-        x = x.to(self.device)
+        x = self._network.standardize(x.to(self.device))
         logits = self._forward(x)
         if self._dtype is torch.float16 and not bool(logits.isfinite().all()):
             # The range of float16 ends at 65504; this network needs more.

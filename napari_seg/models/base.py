@@ -55,6 +55,24 @@ class SegmentationModel(nn.Module):
         super().__init__()
         self.spec = spec
 
+    def standardize(self, x: Tensor) -> Tensor:
+        """Return images on the scale of the network's training images.
+
+        The last step of preparing an image, after any augmentation: the mean of
+        :class:`~napari_seg.models.spec.Normalization` is subtracted and the rest
+        divided by its standard deviation. :meth:`forward` takes what this returns.
+
+        Parameters
+        ----------
+        x : Tensor
+            (N, C, H, W) float32 of about 0 to 1, C as the network takes it.
+        """
+        mean, std = self.spec.normalization.mean, self.spec.normalization.std
+        if mean is None or std is None:
+            return x
+        shift, width = (x.new_tensor(each)[:, None, None] for each in (mean, std))
+        return (x - shift) / width
+
     def logits(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return logits and auxiliary logits (or None), both (N, K, H, W)."""
         raise TypeError(f"{type(self).__name__} does not implement logits().")

@@ -18,16 +18,29 @@ MIN_SIDE = 32
 
 @dataclass(frozen=True)
 class Normalization:
-    """Percentiles of the whole image that are mapped to 0 and 1, channel by channel.
+    """How intensities become what the network sees.
+
+    Percentiles of the whole image are mapped to 0 and 1, channel by channel. What was
+    trained on photographs then wants the mean of its training images subtracted, and
+    the rest divided by their standard deviation.
 
     Attributes
     ----------
     low, high : float
         Percentiles, 0 to 100.
+    full_range : bool
+        An 8-bit image is divided by 255 instead, as for networks that were trained on
+        photographs; images of other dtypes are scaled by their percentiles.
+    mean, std : tuple of float or None
+        Of the training images on the scale 0 to 1: one value for each channel, or one
+        for all; None leaves the scale as it is.
     """
 
     low: float = 1.0
     high: float = 99.8
+    full_range: bool = False
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high <= 100:
@@ -35,6 +48,30 @@ class Normalization:
                 f"Normalisation percentiles are {self.low} and {self.high}; they must "
                 "satisfy 0 <= low < high <= 100."
             )
+        means, deviations = self.mean or (), self.std or ()
+        if len(means) != len(deviations) or not all(each > 0 for each in deviations):
+            raise InputError(
+                f"Normalisation mean {self.mean} and std {self.std} do not fit "
+                "together: there must be as many of both, and every std above 0."
+            )
+
+    def for_channels(self, channels: int) -> Normalization:
+        """Return this for another number of channels, which then share one mean."""
+        if self.mean is None or self.std is None or len(self.mean) in (1, channels):
+            return self
+        mean, std = (sum(each) / len(each) for each in (self.mean, self.std))
+        return replace(self, mean=(mean,), std=(std,))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Normalization:
+        """Build it from plain values; keys of later versions are left out."""
+        known = {f.name for f in fields(cls)}
+        kept: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in values.items()
+            if key in known
+        }
+        return cls(**kept)
 
 
 @dataclass(frozen=True)
@@ -110,6 +147,12 @@ class ModelSpec:
             raise InputError(f"Class names must differ: {', '.join(self.classes)}.")
         if self.gray_as_rgb and self.in_channels != 3:
             raise InputError("gray_as_rgb needs in_channels=3 (red, green, blue).")
+        if len(self.normalization.mean or (0.0,)) not in (1, self.in_channels):
+            raise InputError(
+                f"The normalisation has {len(self.normalization.mean or ())} means, "
+                f"but the model takes {self.in_channels} channel(s); give one for "
+                "each, or one for all."
+            )
 
     @property
     def n_classes(self) -> int:
@@ -143,7 +186,9 @@ class ModelSpec:
         try:
             kept["classes"] = tuple(str(name) for name in kept["classes"])
             kept["history"] = tuple(kept.get("history", ()))
-            kept["normalization"] = Normalization(**kept.get("normalization", {}))
+            kept["normalization"] = Normalization.from_dict(
+                kept.get("normalization", {})
+            )
             return cls(**kept)
         except (KeyError, TypeError) as error:
             raise InputError(

@@ -21,7 +21,10 @@ __all__ = ["prepare_examples", "prepare_image"]
 def prepare_image(
     image: ArrayLike, spec: ModelSpec, ranges: ArrayLike | None = None
 ) -> NDArray[np.float32]:
-    """Return an image as the network sees it.
+    """Return an image as augmentation and then the network take it.
+
+    What :meth:`~napari_seg.models.base.SegmentationModel.standardize` does is left to
+    the batch, since augmentation works on the scale 0 to 1.
 
     Parameters
     ----------

@@ -194,7 +194,8 @@ class Holdout:
         for index, region in enumerate(self.regions):
             example = self._examples[region.example]
             image, inner = _with_context(example.image, region.box, model)
-            logits = model(torch.from_numpy(image)[None].to(device))
+            x = model.standardize(torch.from_numpy(image)[None].to(device))
+            logits = model(x)
             prediction = logits[0].argmax(dim=0).cpu().numpy()[inner]
             truth = example.labels[region.box]
             counts[index] = confusion_matrix(prediction, truth, n_classes)

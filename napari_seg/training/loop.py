@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,10 @@ from napari_seg.training.augmentation import AugmentOptions, augment
 from napari_seg.training.losses import LOSSES
 from napari_seg.training.sampling import Sampler
 
-__all__ = ["Budget", "Step", "TrainOptions", "train"]
+__all__ = ["Budget", "Loss", "Step", "TrainOptions", "train"]
+
+#: Maps logits (N, K, H, W) and targets (N, H, W) to a scalar.
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 #: Weight of the auxiliary head's loss, as in torchvision's reference training.
 _AUXILIARY_WEIGHT = 0.5
@@ -154,6 +158,7 @@ def train(
     evaluate: Callable[[SegmentationModel], float] | None = None,
     evaluations: int = 8,
     seed: int = 0,
+    loss: Loss | None = None,
 ) -> Generator[Step, None, None]:
     """Train `model` in place, one yield for each step.
 
@@ -177,6 +182,8 @@ def train(
         How often `evaluate` is called, spread evenly over the budget.
     seed : int
         Seed of the augmentation.
+    loss : callable, optional
+        Maps logits and targets to a scalar; by default what `options` names.
 
     Yields
     ------
@@ -194,7 +201,7 @@ def train(
     half = options.precision == "bfloat16" or (
         options.precision == "auto" and device.type == "cuda"
     )
-    loss_function = LOSSES[options.loss]
+    loss_function = loss or LOSSES[options.loss]
     optimizer = _optimizer(model, options)
     average = _Average(model, options.average)
     best, spent = math.nan, 0.0
@@ -208,19 +215,21 @@ def train(
             images, labels = augment(
                 *sampler.batch(options.batch), options.augmentation, generator
             )
+            # After augmentation, which works on the scale 0 to 1.
+            images = model.standardize(images)
             images = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 logits, auxiliary = model.forward_with_auxiliary(images)
-            loss = loss_function(logits.float(), labels)
+            error = loss_function(logits.float(), labels)
             if auxiliary is not None:
-                loss = loss + _AUXILIARY_WEIGHT * loss_function(
+                error = error + _AUXILIARY_WEIGHT * loss_function(
                     auxiliary.float(), labels
                 )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            error.backward()
             size = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             step += 1
-            value = loss.item()
+            value = error.item()
             # Before the weights have moved: what is finite so far stays so.
             if not (math.isfinite(value) and bool(size.isfinite())):
                 raise TrainingError(

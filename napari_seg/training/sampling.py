@@ -28,7 +28,7 @@ class Example:
     Attributes
     ----------
     image : ndarray
-        (C, H, W) float32, normalised as the model's spec says.
+        (C, H, W) float32, scaled to about 0 to 1 as the model's spec says.
     labels : ndarray
         (H, W) uint8 class ids; 255 is unknown.
     weight : float

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from napari_seg.corrections.durable import write_atomically
 from napari_seg.errors import InputError, NapariSegError, StorageError
+from napari_seg.models.spec import Normalization
 from napari_seg.workspace.lesson import save_training_windows, vouched_planes
 from napari_seg.workspace.workspace import Workspace
 from napari_seg.writer import write_mask
@@ -104,8 +105,9 @@ def _work(workspace: Workspace, path: Path) -> None:
 
 def _windows(workspace: Workspace, folder: Path) -> None:
     if workspace.session is not None:
-        session = workspace.session
-        save_training_windows(session, vouched_planes(session))
+        session, choice = workspace.session, workspace.choice
+        scale = Normalization() if choice is None else choice.spec.normalization
+        save_training_windows(session, vouched_planes(session), scale)
         source = session.project.windows_folder
         shutil.copytree(source, folder / "windows", dirs_exist_ok=True)
 

@@ -75,13 +75,15 @@ def vouched_planes(session: Session) -> list[VouchedPlane]:
     return found
 
 
-def save_training_windows(session: Session, planes: list[VouchedPlane]) -> int:
+def save_training_windows(
+    session: Session, planes: list[VouchedPlane], normalization: Normalization
+) -> int:
     """Cut the vouched regions into windows on disk; return how many there are."""
     reading, name = session.reading, session.image_id
     image = as_array(session.source.data)
     if session.ranges is None:
         # Nothing was predicted yet, as with a new model.
-        session.ranges = channel_ranges(image, reading, Normalization())
+        session.ranges = channel_ranges(image, reading, normalization)
 
     def reader(index: tuple[int, ...], box: Box) -> NDArray[Any]:
         pixels = reading.plane(image, index, (box[0], box[1]))

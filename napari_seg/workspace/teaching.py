@@ -96,7 +96,7 @@ class Teacher:
         def job() -> Job:
             from napari_seg.training.child import FinetuneChild
 
-            save_training_windows(session, planes)
+            save_training_windows(session, planes, lesson.choice.spec.normalization)
             child = FinetuneChild(finetune_command(session, lesson))
             if self._stopped:
                 child.cancel()
