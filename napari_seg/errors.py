@@ -48,5 +48,9 @@ class StorageError(NapariSegError, OSError):
     """Something could not be written to disk; what is in memory is kept."""
 
 
+class DownloadError(NapariSegError):
+    """A published file could not be fetched; what arrived so far is kept."""
+
+
 class TrainingError(NapariSegError):
     """Training stopped for a reason that lies outside the data."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["bundled_models_folder", "sample_folder", "user_folder"]
+__all__ = ["bundled_models_folder", "cache_folder", "sample_folder", "user_folder"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -36,3 +36,13 @@ def user_folder() -> Path:
     if chosen:
         return Path(chosen).expanduser()
     return platformdirs.user_data_path("napari-seg", appauthor=False)
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be fetched again; it may not exist yet.
+
+    With ``NAPARI_SEG_HOME`` it is the folder ``cache`` there.
+    """
+    if os.environ.get("NAPARI_SEG_HOME"):
+        return user_folder() / "cache"
+    return platformdirs.user_cache_path("napari-seg", appauthor=False)

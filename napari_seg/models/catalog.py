@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from napari_seg.errors import InputError, ModelFileError
+from napari_seg.models.published import MODELS
 from napari_seg.models.spec import ModelSpec
 from napari_seg.resources import bundled_models_folder
 
@@ -26,7 +27,9 @@ def bundled_models() -> dict[str, Path]:
 
 
 def find_model(name_or_path: str | os.PathLike[str]) -> Path:
-    """Return the file of a bundled model's name or of a path.
+    """Return the file of a bundled or published model's name, or of a path.
+
+    The file of a published model may still have to be fetched.
 
     Raises
     ------
@@ -36,13 +39,15 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     bundled = bundled_models()
     if str(name_or_path) in bundled:
         return bundled[str(name_or_path)]
+    if str(name_or_path) in MODELS:
+        return MODELS[str(name_or_path)].path
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
-    names = ", ".join(bundled) or "none"
+    names = ", ".join([*bundled, *MODELS])
     raise ModelFileError(
         f"No model {str(name_or_path)!r}: give a {SUFFIX} file saved by napari-seg, "
-        f"or the name of a bundled model ({names})."
+        f"or the name of a bundled or published model ({names})."
     )
 
 
@@ -55,6 +60,8 @@ def read_spec(name_or_path: str | os.PathLike[str]) -> ModelSpec:
         If the file is missing, damaged, pickled or made by another program.
     """
     path = find_model(name_or_path)
+    if str(name_or_path) in MODELS and not path.exists():
+        return MODELS[str(name_or_path)].spec
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,9 +17,10 @@ from torch import Tensor
 from napari_seg.errors import InputError, ModelFileError, StorageError
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.catalog import FORMAT, SUFFIX, find_model, read_spec
+from napari_seg.models.published import MODELS, Fetched
 from napari_seg.models.registry import build
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["load_model", "save_model", "save_tensors"]
 
 _VERSION = 1
 
@@ -58,6 +60,20 @@ def save_model(
         "version": str(_VERSION),
         "spec": json.dumps(model.spec.to_dict()),
     }
+    save_tensors(tensors, target, metadata)
+    return target
+
+
+def save_tensors(
+    tensors: dict[str, Tensor], target: Path, metadata: dict[str, str]
+) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.{uuid4().hex[:8]}.part")
@@ -76,7 +92,6 @@ def save_model(
             f"The model could not be saved to {target}: {error}. Free some space or "
             "choose another folder; the model in memory is unchanged."
         ) from error
-    return target
 
 
 def _flush(path: Path) -> None:
@@ -95,16 +110,22 @@ def _stored(value: Tensor, half: bool) -> Tensor:
 
 
 def load_model(
-    name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu"
+    name_or_path: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    *,
+    on_progress: Callable[[Fetched], None] | None = None,
 ) -> SegmentationModel:
-    """Load a bundled model by name, or a file that napari-seg saved.
+    """Load a bundled or published model by name, or a file that napari-seg saved.
 
     Parameters
     ----------
     name_or_path : str or path-like
-        ``"nuclei"``, or the path of a ``.safetensors`` file.
+        ``"nuclei"``, ``"voc-deeplabv3-resnet50"``, or the path of a ``.safetensors``
+        file. A published model is fetched on first use.
     device : str or torch.device
         Where the weights go.
+    on_progress : callable or None
+        Called while weights are fetched; None shows a bar in a terminal.
 
     Returns
     -------
@@ -115,8 +136,15 @@ def load_model(
     ------
     ModelFileError
         If the file is missing, damaged, pickled or made by another program.
+    DownloadError
+        If it has to be fetched and cannot be.
     """
     path = find_model(name_or_path)
+    if str(name_or_path) in MODELS and not path.exists():
+        # Imported late, since it imports this module.
+        from napari_seg.models.pretrained import fetch_model, follow
+
+        follow(fetch_model(str(name_or_path)), on_progress)
     spec = read_spec(path)
     try:
         model = build(spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +13,7 @@ from napari_seg.models.base import SegmentationModel
 from napari_seg.models.deeplab import DeepLabV3, DeepLabV3Plus
 from napari_seg.models.encoders import RESNETS, VGGS
 from napari_seg.models.fcn import FCN8s, FCN16s, FCN32s, FCNResNet
+from napari_seg.models.published import Fetched
 from napari_seg.models.spec import ModelSpec
 from napari_seg.models.unet import ResNetUNet, UNet
 
@@ -23,6 +24,7 @@ __all__ = [
     "build",
     "create_model",
     "parameter_count",
+    "spread_channels",
 ]
 
 
@@ -80,8 +82,10 @@ def create_model(
     separable: bool = False,
     name: str = "",
     gray_as_rgb: bool = False,
+    encoder_weights: str | None = None,
+    on_progress: Callable[[Fetched], None] | None = None,
 ) -> SegmentationModel:
-    """Make a model with random weights.
+    """Make a model with random weights, or with an encoder that was trained before.
 
     Parameters
     ----------
@@ -98,6 +102,12 @@ def create_model(
         used in training only.
     width, depth, norm, output_stride, separable, name, gray_as_rgb
         See :class:`~napari_seg.models.spec.ModelSpec`.
+    encoder_weights : str or None
+        ``"imagenet"`` starts the encoder from torchvision's ImageNet weights, which
+        are fetched on first use. Any number of input channels: kernels for RGB are
+        spread over other channels as :func:`adapt_model` does.
+    on_progress : callable or None
+        Called while weights are fetched; None shows a bar in a terminal.
 
     Returns
     -------
@@ -106,6 +116,8 @@ def create_model(
 
     Raises
     ------
+    DownloadError
+        If weights have to be fetched and cannot be.
     InputError
         If the architecture or the encoder is unknown, or does not fit, or if it has
         no such option.
@@ -116,22 +128,26 @@ def create_model(
         raise InputError(
             f"{architecture.title} has no auxiliary head; fcn and deeplabv3 do."
         )
-    return build(
-        ModelSpec(
-            arch=arch,
-            encoder=chosen,
-            in_channels=in_channels,
-            classes=tuple(classes),
-            name=name or arch,
-            width=width,
-            depth=depth,
-            norm=norm,
-            output_stride=output_stride,
-            separable=separable,
-            auxiliary_head=auxiliary_head,
-            gray_as_rgb=gray_as_rgb,
-        )
+    spec = ModelSpec(
+        arch=arch,
+        encoder=chosen,
+        in_channels=in_channels,
+        classes=tuple(classes),
+        name=name or arch,
+        width=width,
+        depth=depth,
+        norm=norm,
+        output_stride=output_stride,
+        separable=separable,
+        auxiliary_head=auxiliary_head,
+        gray_as_rgb=gray_as_rgb,
     )
+    if encoder_weights is None:
+        return build(spec)
+    # Imported late, since it imports this module.
+    from napari_seg.models.pretrained import build_pretrained
+
+    return build_pretrained(spec, encoder_weights, on_progress)
 
 
 def build(spec: ModelSpec) -> SegmentationModel:
@@ -197,8 +213,10 @@ def adapt_model(
     """Return a copy for other channels or classes that keeps all weights that fit.
 
     A first convolution for other channels takes the mean of the old kernels over the
-    input channels, scaled by ``old / new`` so that its response keeps its size. A
-    class that both models have, by name, keeps its row of the head. A new one starts
+    input channels, scaled by ``old / new`` so that its response keeps its size; mean
+    and standard deviation of the training images are averaged likewise.
+
+    A class that both models have, by name, keeps its row of the head. A new one starts
     as the mean of the kept rows with a lower bias: its logit lies below the highest
     one everywhere, whatever the old logits are, so that no mask changes before the
     class is trained (in the FCNs, up to what their upsampling has learned).
@@ -226,6 +244,7 @@ def adapt_model(
             in_channels=channels,
             classes=names,
             gray_as_rgb=old.gray_as_rgb and channels == old.in_channels,
+            normalization=old.normalization.for_channels(channels),
         )
     )
     rows = [old.classes.index(name) if name in old.classes else -1 for name in names]
@@ -235,7 +254,7 @@ def adapt_model(
         if layer.startswith(model.class_layers):
             state[key] = _move_classes(value.cpu(), state[key], rows)
         elif layer == model.first_layer and value.ndim == 4:
-            state[key] = _spread_channels(value.cpu(), channels)
+            state[key] = spread_channels(value.cpu(), channels)
         else:
             state[key] = value
     adapted.load_state_dict(state)
@@ -243,7 +262,7 @@ def adapt_model(
     return adapted.to(device).train(model.training)
 
 
-def _spread_channels(weight: Tensor, channels: int) -> Tensor:
+def spread_channels(weight: Tensor, channels: int) -> Tensor:
     """Return the kernels (out, in, h, w) for another number of input channels."""
     before = weight.shape[1]
     if before == channels:
