@@ -17,6 +17,7 @@ from napari_seg.cli.arguments import (
     existing_folder,
     given_options,
 )
+from napari_seg.cli.progress import show_fetching
 from napari_seg.cli.report import Report
 from napari_seg.errors import ChannelError, InputError, LabelsError
 
@@ -34,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from napari_seg.training.finetune import FinetuneOptions
 
     parser.add_argument(
-        "-m", "--model", required=True, help="model file, or name of a bundled model"
+        "-m",
+        "--model",
+        required=True,
+        help="model file, or name of a bundled or published model",
     )
     parser.add_argument(
         "--images", type=existing_folder, metavar="DIR", help="folder of images"
@@ -104,7 +108,9 @@ def run(given: argparse.Namespace) -> Report:
     folders = _folders(given)
     output = _output(given, checked_output(given.output))
     pairs = read_labelled(*folders)
-    model = _adapted(load_model(given.model), pairs, given)
+    with show_fetching(given.progress) as on_progress:
+        start = load_model(given.model, on_progress=on_progress)
+    model = _adapted(start, pairs, given)
     replay = read_labelled(*training_folders(given.replay)) if given.replay else []
     result = teach(
         given,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
+#: More classes than these are not all named in the table.
+_MOST_NAMES = 5
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
@@ -23,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> Report:
-    """List bundled and saved models, then the architectures."""
-    entries = [*_files(), *_architectures()]
+    """List bundled, saved and published models, then the architectures."""
+    entries = [*_files(), *_published(), *_architectures()]
     return Report(_text(entries), {"models": entries})
 
 
@@ -36,13 +39,27 @@ def _text(entries: list[dict[str, Any]]) -> str:
             entry["arch"],
             " | ".join(entry.get("encoders", [entry["encoder"] or "-"])),
             str(entry["in_channels"]),
-            ", ".join(entry["classes"]),
+            _class_names(entry["classes"]),
             f"{entry['parameters'] / 1e6:.1f} M",
-            str(entry["source"]),
+            _source(entry),
         )
         for entry in entries
     ]
     return table([heading, *rows])
+
+
+def _class_names(names: Sequence[str]) -> str:
+    """Return the names, or the first of many."""
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[:3])}, ... ({len(names)})"
+
+
+def _source(entry: dict[str, Any]) -> str:
+    if "megabytes" not in entry:
+        return str(entry["source"])
+    state = "here" if entry["fetched"] else "fetched on first use"
+    return f"{entry['source']}, {entry['megabytes']} MB, {state}"
 
 
 def _files() -> Iterator[dict[str, Any]]:
@@ -57,6 +74,18 @@ def _files() -> Iterator[dict[str, Any]]:
             yield _entry(path.stem, read_spec(path), source)
         except ModelFileError as error:
             note(f"{path} left out: {error}")
+
+
+def _published() -> Iterator[dict[str, Any]]:
+    """Yield the models that others publish, whether they were fetched or not."""
+    from napari_seg.models.published import MODELS
+
+    for name, model in MODELS.items():
+        yield {
+            **_entry(name, model.spec, "published"),
+            "megabytes": model.file.megabytes,
+            "fetched": model.path.exists(),
+        }
 
 
 def _architectures() -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from napari_seg.cli.arguments import (
     check_writable,
     given_options,
 )
-from napari_seg.cli.progress import Progress
+from napari_seg.cli.progress import Progress, show_fetching
 from napari_seg.cli.report import Report
 from napari_seg.errors import InputError
 
@@ -37,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="image (TIFF, PNG, JPEG), folder of images, or OME-Zarr",
     )
     parser.add_argument(
-        "-m", "--model", required=True, help="model file, or name of a bundled model"
+        "-m",
+        "--model",
+        required=True,
+        help="model file, or name of a bundled or published model",
     )
     parser.add_argument(
         "-o",
@@ -75,8 +78,10 @@ def run(given: argparse.Namespace) -> Report:
     images = find_images(given.inputs)
     check_targets(images, given.output)
     check_writable(given.output)
+    with show_fetching(given.progress) as on_progress:
+        model = load_model(given.model, on_progress=on_progress)
     segmenter = Segmenter(
-        model=load_model(given.model),
+        model=model,
         folder=given.output,
         options=given_options(given, PredictOptions()),
         axes=given.axes,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
 
 from napari_seg.cli.report import complain
+from napari_seg.models.published import Fetched
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "show_fetching"]
 
 _BAR = "{desc} {percentage:3.0f} %|{bar}| {elapsed}<{remaining} {postfix}"
 
@@ -65,3 +69,25 @@ class Progress:
         elif self._bar is not None:
             self._bar.set_postfix_str(words, refresh=False)
             self._bar.update(share - self._bar.n)
+
+
+@contextmanager
+def show_fetching(mode: str) -> Iterator[Callable[[Fetched], None]]:
+    """Give a function that shows how far a download is.
+
+    Parameters
+    ----------
+    mode : str
+        As of :class:`Progress`, which appears once something is fetched.
+    """
+    with ExitStack() as shown:
+        bars: list[Progress] = []
+
+        def on_progress(state: Fetched) -> None:
+            if not bars:
+                bars.append(shown.enter_context(Progress(mode, "Fetching")))
+            event = {"event": "fetch", "file": state.name}
+            counts = {"done": state.done, "total": state.total}
+            bars[0].update(state.share, json.dumps(event | counts), state.name)
+
+        yield on_progress

@@ -17,6 +17,7 @@ from napari_seg.cli.arguments import (
     existing_folder,
     given_options,
 )
+from napari_seg.cli.progress import show_fetching
 from napari_seg.cli.report import Report
 from napari_seg.errors import InputError, LabelsError
 
@@ -52,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arch", choices=tuple(ARCHITECTURES), required=True)
     parser.add_argument(
         "--encoder", metavar="E", help="napari-seg models lists those that fit"
+    )
+    parser.add_argument(
+        "--encoder-weights",
+        choices=("imagenet",),
+        help="start the encoder from torchvision's weights, fetched on first use "
+        "(default: random weights)",
     )
     parser.add_argument(
         "--width",
@@ -145,17 +152,20 @@ def _new_model(
 
     counts = channel_counts(pairs)
     torch.manual_seed(given.seed)
-    return create_model(
-        given.arch,
-        in_channels=max(counts),
-        classes=_classes(given.classes, pairs),
-        encoder=given.encoder,
-        width=given.width,
-        output_stride=given.output_stride,
-        separable=given.separable,
-        name=name,
-        gray_as_rgb=len(counts) > 1,
-    )
+    with show_fetching(given.progress) as on_progress:
+        return create_model(
+            given.arch,
+            in_channels=max(counts),
+            classes=_classes(given.classes, pairs),
+            encoder=given.encoder,
+            width=given.width,
+            output_stride=given.output_stride,
+            separable=given.separable,
+            name=name,
+            gray_as_rgb=len(counts) > 1,
+            encoder_weights=given.encoder_weights,
+            on_progress=on_progress,
+        )
 
 
 def _classes(names: tuple[str, ...] | None, pairs: list[Labelled]) -> tuple[str, ...]:
