@@ -1,47 +1,59 @@
-"""Training of the bundled nuclei models; run again with one command each.
+"""Training of the bundled models; each is made again with one command.
 
-``python -m napari_seg.training.pretrain nuclei DATA -o nuclei`` where DATA holds
-``dsb2018/`` (images, masks, index.csv): the training set of the 2018 Data Science Bowl
-(BBBC038, CC0; Caicedo et al. 2019, Nature Methods 16:1247-1253), masks as corrected by
-the community.
+``python -m napari_seg.training.pretrain NAME DATA -o FILE`` where DATA holds folders of
+images with masks, see :mod:`napari_seg.training.pretrain_data`:
 
-Every eighth image of each experiment (images of one modality and size) is held out.
-``--leave-out`` keeps whole experiments from training, which tells what to expect of
-another microscope; with ``--start`` training goes on from a model, then with all.
+``nuclei``, ``nuclei-fast``
+    ``dsb2018/``, the training set of the 2018 Data Science Bowl (BBBC038, CC0; Caicedo
+    et al. 2019, Nature Methods 16:1247-1253), masks as corrected by the community.
+    Every eighth image of each experiment (images of one modality and size) is held out.
+``generic``
+    All kinds of images and procedural shapes, with a head for each; the model keeps the
+    head that tells foreground from background in all of them.
+
+``--leave-out`` keeps whole experiments, or kinds, from training, which tells what to
+expect of another microscope; with ``--start`` training goes on from a model, then with
+all.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 import torch
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
+from torch import Tensor
 
-from napari_seg.errors import InputError
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.checkpoint import load_model, save_model
-from napari_seg.models.registry import create_model
+from napari_seg.models.registry import adapt_model, create_model
 from napari_seg.training.augmentation import AugmentOptions
-from napari_seg.training.examples import prepare_image
-from napari_seg.training.loop import Budget, TrainOptions, train
+from napari_seg.training.loop import Budget, Loss, TrainOptions, train
+from napari_seg.training.losses import ce_dice_loss
+from napari_seg.training.pretrain_data import (
+    Kind,
+    NucleiSplit,
+    read_kinds,
+    shapes,
+    split_nuclei,
+)
 from napari_seg.training.sampling import CropSampler, Example
 
-__all__ = ["RECIPES", "main", "pretrain"]
+__all__ = ["RECIPES", "KindsLoss", "main", "pretrain"]
 
-_HELD_OUT_EVERY = 8
 #: Held-out images per experiment that are scored while training.
 _SCORED = 6
+_EVALUATE_EVERY = 300
+_SHAPES, _SHAPE_SIDE = 300, 192
+_UNKNOWN = 255
 
 _OPTIONS = TrainOptions(
     learning_rate=2e-3,
@@ -57,60 +69,150 @@ _OPTIONS = TrainOptions(
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What one bundled model is: channels of its first level, and training steps."""
+    """What one bundled model is: classes, channels of its first level, steps, crops."""
 
+    foreground: str
     width: int
     steps: int
+    crop: int
 
 
-RECIPES = {"nuclei": _Recipe(24, 12000), "nuclei-fast": _Recipe(8, 12000)}
+RECIPES = {
+    "nuclei": _Recipe("nucleus", 24, 12000, 160),
+    "nuclei-fast": _Recipe("nucleus", 8, 12000, 160),
+    "generic": _Recipe("foreground", 24, 6000, 128),
+}
 
 
-def _experiments(folder: Path) -> dict[str, list[str]]:
-    """Return file names by experiment: modality and image size."""
-    experiments = defaultdict(list)
-    with (folder / "index.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            experiments[f"{row['modality']} {row['h']}x{row['w']}"].append(row["file"])
-    return {name: sorted(files) for name, files in sorted(experiments.items())}
+def pretrain(
+    name: str,
+    data: Path,
+    output: Path,
+    *,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    start: Path | None = None,
+    leave_out: Sequence[str] = (),
+) -> dict[str, float]:
+    """Train a bundled model and write it.
 
+    Parameters
+    ----------
+    name : str
+        A key of :data:`RECIPES`.
+    data : Path
+        Folder of folders of images.
+    output : Path
+        File of the model; the state of each evaluation goes beside it, as NAME-latest.
+    steps : int, optional
+        Training steps, by default those of the recipe.
+    learning_rate : float, optional
+        Largest one.
+    seed : int
+        Of weights, crops and augmentation.
+    start : Path, optional
+        Model to go on from, by default random weights.
+    leave_out : sequence of str
+        Experiments that are only scored, or kinds that are not used at all.
 
-def _read(folder: Path, name: str, weight: float, model: SegmentationModel) -> Example:
-    image = tifffile.imread(folder / "images" / name)
-    labels = tifffile.imread(folder / "masks" / name).astype(np.uint8)
-    return Example(prepare_image(image, model.spec), labels, weight)
+    Returns
+    -------
+    dict of str to float
+        Mean Dice per image of each experiment, on images that were not trained on;
+        empty for the generic model.
+    """
+    torch.manual_seed(seed)
+    recipe = RECIPES[name]
+    options = replace(_OPTIONS, crop=min(recipe.crop, _OPTIONS.crop))
+    if learning_rate is not None:
+        options = replace(options, learning_rate=learning_rate)
+    model = load_model(start) if start else _new_model(name)
+    run = _Run(data, output, options, steps or recipe.steps, seed, tuple(leave_out))
+    model, notes = (_generic if name == "generic" else _nuclei)(model, run)
+    model.spec = model.spec.with_history(
+        {"left_out": list(leave_out), "steps": run.steps, "seed": seed, **notes}
+    )
+    save_model(model, output, half=True)
+    return dict(notes.get("holdout_dice", {}))
 
 
 @dataclass(frozen=True)
-class _Split:
-    """Examples to train on, and those that are scored, by experiment."""
+class _Run:
+    data: Path
+    output: Path
+    options: TrainOptions
+    steps: int
+    seed: int
+    leave_out: tuple[str, ...]
 
-    training: list[Example]
-    held_out: dict[str, list[Example]]
-    left_out: dict[str, list[Example]]
+
+def _new_model(name: str) -> SegmentationModel:
+    recipe = RECIPES[name]
+    return create_model(
+        "unet",
+        in_channels=3,
+        classes=["background", recipe.foreground],
+        width=recipe.width,
+        name=name,
+        gray_as_rgb=True,
+    )
 
 
-def _split(folder: Path, model: SegmentationModel, leave_out: Sequence[str]) -> _Split:
-    """Divide the images of each experiment, but for those left out altogether."""
-    split = _Split([], {}, {})
-    experiments = _experiments(folder)
-    if unknown := set(leave_out) - set(experiments):
-        raise InputError(
-            f"No experiment {sorted(unknown)[0]!r}; there are {', '.join(experiments)}."
-        )
-    for experiment, files in experiments.items():
-        if experiment in leave_out:
-            split.left_out[experiment] = [_read(folder, f, 1.0, model) for f in files]
-            continue
-        # Rare experiments are drawn more often than their share, common ones less.
-        weight = len(files) ** -0.5
-        kept = files[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY]
-        if kept:
-            split.held_out[experiment] = [_read(folder, f, 1.0, model) for f in kept]
-        split.training.extend(
-            _read(folder, f, weight, model) for f in files if f not in kept
-        )
-    return split
+def _train(
+    model: SegmentationModel,
+    examples: Sequence[Example],
+    run: _Run,
+    evaluate: Callable[[SegmentationModel], float] | None = None,
+    loss: Loss | None = None,
+) -> None:
+    for step in train(
+        model,
+        CropSampler(examples, run.options.crop, run.seed),
+        run.options,
+        Budget(steps=run.steps),
+        evaluate=evaluate,
+        evaluations=max(run.steps // _EVALUATE_EVERY, 1),
+        seed=run.seed,
+        loss=loss,
+    ):
+        if step.step % 20 == 0:
+            _report({"step": step.step, "loss": step.loss, "seconds": step.seconds})
+
+
+def _report(values: dict[str, Any]) -> None:
+    print(json.dumps(values), file=sys.stderr, flush=True)  # noqa: T201
+
+
+# Nuclei -----------------------------------------------------------------------
+
+
+def _nuclei(
+    model: SegmentationModel, run: _Run
+) -> tuple[SegmentationModel, dict[str, Any]]:
+    """Train on the experiments; return the model and what its history shall say."""
+    split = split_nuclei(run.data / "dsb2018", model.spec, run.leave_out)
+    latest = run.output.with_name(f"{run.output.stem}-latest")
+
+    def evaluate(candidate: SegmentationModel) -> float:
+        scores = _scores(candidate, split.held_out, _SCORED)
+        mean = float(np.mean(list(scores.values())))
+        _report({"dice": scores, "mean": mean})
+        save_model(candidate, latest)
+        return mean
+
+    _train(model, split.training, run, evaluate)
+    return model, _nuclei_notes(model, split)
+
+
+def _nuclei_notes(model: SegmentationModel, split: NucleiSplit) -> dict[str, Any]:
+    unseen = split.held_out | split.left_out
+    return {
+        "data": "dsb2018 (BBBC038, CC0), 7 of 8 images of each experiment",
+        "holdout_dice": _scores(model, unseen, None),
+        "otsu_dice": _threshold_scores(unseen),
+        "holdout_images": {name: len(found) for name, found in unseen.items()},
+    }
 
 
 @torch.inference_mode()
@@ -158,108 +260,88 @@ def _threshold_scores(held_out: dict[str, list[Example]]) -> dict[str, float]:
     }
 
 
-def _report(values: dict[str, Any]) -> None:
-    print(json.dumps(values), file=sys.stderr, flush=True)  # noqa: T201
+# Generic ----------------------------------------------------------------------
 
 
-def pretrain(
-    name: str,
-    data: Path,
-    output: Path,
-    *,
-    steps: int | None = None,
-    learning_rate: float | None = None,
-    seed: int = 0,
-    start: Path | None = None,
-    leave_out: Sequence[str] = (),
-) -> dict[str, float]:
-    """Train a nuclei model and write it.
+def _generic(
+    model: SegmentationModel, run: _Run
+) -> tuple[SegmentationModel, dict[str, Any]]:
+    """Train with a head for each kind; return the model with the common head only."""
+    kinds = read_kinds(run.data, model.spec, run.leave_out)
+    kinds.append(shapes(_SHAPES, _SHAPE_SIDE, model.spec, run.seed))
+    common = model.spec.classes
+    names = [*common, *(f"{k.name} {i}" for k in kinds for i in range(k.classes))]
+    many = adapt_model(model, classes=names)
+    loss = KindsLoss(len(common), [kind.classes for kind in kinds])
+    _train(many, list(_numbered(kinds, loss)), run, loss=loss)
+    notes = {"data": "kinds: " + ", ".join(kind.name for kind in kinds)}
+    return adapt_model(many, classes=common), notes
+
+
+def _numbered(kinds: Sequence[Kind], loss: KindsLoss) -> list[Example]:
+    """Return the examples of all kinds, each class with a number of its own."""
+    examples = []
+    for first, kind in zip(loss.firsts, kinds, strict=True):
+        for each in kind.examples:
+            labels = (each.labels + first).astype(np.uint8)
+            examples.append(Example(each.image, labels, each.weight))
+    return examples
+
+
+class KindsLoss:
+    """Loss of images of several kinds, each with a head of its own beside a common one.
+
+    An image counts in the head of its kind alone, whose classes compete with each
+    other and not with those of other kinds, and in the common head, which tells
+    class 0 of any kind from its other classes.
 
     Parameters
     ----------
-    name : str
-        A key of :data:`RECIPES`.
-    data : Path
-        Folder that holds ``dsb2018/``.
-    output : Path
-        File of the model; the state of each evaluation goes beside it, as NAME-latest.
-    steps : int, optional
-        Training steps, by default those of the recipe.
-    learning_rate : float, optional
-        Largest one.
-    seed : int
-        Of weights, crops and augmentation.
-    start : Path, optional
-        Model to go on from, by default random weights.
-    leave_out : sequence of str
-        Experiments that are only scored.
+    common : int
+        Classes of the common head, the first ones: background and foreground.
+    classes : sequence of int
+        Number of classes of each kind, in their order.
 
-    Returns
-    -------
-    dict of str to float
-        Mean Dice per image of each experiment, on images that were not trained on.
+    Attributes
+    ----------
+    firsts : list of int
+        Id of class 0 of each kind in the targets.
     """
-    torch.manual_seed(seed)
-    recipe = RECIPES[name]
-    steps = steps or recipe.steps
-    options = _OPTIONS
-    if learning_rate is not None:
-        options = replace(options, learning_rate=learning_rate)
-    model = load_model(start) if start else _new_model(name, recipe.width)
-    split = _split(data / "dsb2018", model, leave_out)
-    latest = output.with_name(f"{output.stem}-latest")
 
-    def evaluate(candidate: SegmentationModel) -> float:
-        scores = _scores(candidate, split.held_out, _SCORED)
-        mean = float(np.mean(list(scores.values())))
-        _report({"dice": scores, "mean": mean})
-        save_model(candidate, latest)
-        return mean
+    def __init__(self, common: int, classes: Sequence[int]) -> None:
+        ends = common + np.cumsum(classes)
+        self.firsts = [
+            int(end - count) for end, count in zip(ends, classes, strict=True)
+        ]
+        self._common = common
+        self._parts = list(zip(self.firsts, ends.tolist(), strict=True))
 
-    for step in train(
-        model,
-        CropSampler(split.training, options.crop, seed),
-        options,
-        Budget(steps=steps),
-        evaluate=evaluate,
-        evaluations=max(steps // 300, 1),
-        seed=seed,
-    ):
-        if step.step % 20 == 0:
-            _report({"step": step.step, "loss": step.loss, "seconds": step.seconds})
-    unseen = split.held_out | split.left_out
-    scores = _scores(model, unseen, None)
-    model.spec = model.spec.with_history(
-        {
-            "data": "dsb2018 (BBBC038, CC0), 7 of 8 images of each experiment",
-            "left_out": list(leave_out),
-            "steps": steps,
-            "seed": seed,
-            "holdout_dice": scores,
-            "otsu_dice": _threshold_scores(unseen),
-            "holdout_images": {name: len(found) for name, found in unseen.items()},
-        }
-    )
-    save_model(model, output, half=True)
-    return scores
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of (N, K, H, W) logits and (N, H, W) targets, 255 unknown."""
+        known = target != _UNKNOWN
+        foreground = known.to(target.dtype)
+        foreground[~known] = _UNKNOWN
+        for first in self.firsts:
+            foreground[target == first] = 0
+        loss = ce_dice_loss(logits[:, : self._common], foreground)
+        for first, end in self._parts:
+            inside = (target >= first) & (target < end)
+            chosen = inside.flatten(1).any(dim=1)
+            if chosen.any():
+                ids = torch.where(inside, target - first, _UNKNOWN)[chosen]
+                share = chosen.float().mean()
+                loss = loss + share * ce_dice_loss(logits[chosen, first:end], ids)
+        return loss
 
 
-def _new_model(name: str, width: int) -> SegmentationModel:
-    return create_model(
-        "unet",
-        in_channels=3,
-        classes=["background", "nucleus"],
-        width=width,
-        name=name,
-        gray_as_rgb=True,
-    )
+# Command line -----------------------------------------------------------------
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the training from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=list(RECIPES), help="the model to train")
-    parser.add_argument("data", type=Path, help="folder that holds dsb2018/")
+    parser.add_argument("data", type=Path, help="folder of folders of images")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, help="by default those of the model")
     parser.add_argument("--learning-rate", type=float)
@@ -269,8 +351,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--leave-out",
         action="append",
         default=[],
-        metavar="EXPERIMENT",
-        help='keep it from training, such as "brightfield 1024x1024"',
+        metavar="NAME",
+        help='experiment ("brightfield 1024x1024") or kind to keep from training',
     )
     _report(pretrain(**vars(parser.parse_args(arguments))))
 

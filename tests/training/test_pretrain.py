@@ -6,13 +6,17 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tifffile
+import torch
 
 from napari_seg.errors import InputError
 from napari_seg.models.catalog import read_spec
 from napari_seg.synthetic import synthetic_nuclei
 from napari_seg.training import pretrain
+from napari_seg.training.pretrain_data import read_kinds, split_nuclei
+from napari_seg.training.textures import textured_objects
 
 SIDES = {"fluorescence": 48, "brightfield": 64}
 
@@ -64,10 +68,100 @@ def test_what_is_left_out_is_scored_and_not_trained_on(
     assert run["left_out"] == [left_out]
     assert min(run["otsu_dice"].values()) > 0.8, "dark nuclei are turned around"
 
-    model = pretrain._new_model("nuclei-fast", 8)
     folder = data / "dsb2018"
-    assert len(pretrain._split(folder, model, [left_out]).training) == 8
-    assert len(pretrain._split(folder, model, []).training) == 10
+    assert len(split_nuclei(folder, spec, [left_out]).training) == 8
+    assert len(split_nuclei(folder, spec, []).training) == 10
+
+
+def test_generic_learns_all_kinds_and_keeps_the_common_head(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain, "_SHAPES", 3)
+    monkeypatch.setattr(pretrain, "_SHAPE_SIDE", 48)
+    planes = [synthetic_nuclei((40, 40), n=4, seed=i) for i in range(5)]
+    for part, pixels in (
+        ("images", np.stack([plane.image for plane in planes])),
+        ("masks", np.stack([plane.mask for plane in planes])),
+    ):
+        (data / "stack" / part).mkdir(parents=True)
+        tifffile.imwrite(data / "stack" / part / "000.tif", pixels)
+    output = tmp_path / "generic.safetensors"
+    assert pretrain.pretrain("generic", data, output, steps=2) == {}
+    spec = read_spec(output)
+    assert spec.classes == ("background", "foreground")
+    assert spec.history[-1]["data"] == "kinds: dsb2018, stack, shapes"
+    stack = next(k for k in read_kinds(data, spec) if k.name == "stack").examples
+    assert [each.labels.shape for each in stack] == [(40, 40)] * 5
+    weights = [
+        sum(each.weight * each.labels.size for each in kind.examples)
+        for kind in read_kinds(data, spec)
+    ]
+    assert weights == pytest.approx([weights[0]] * 2), "all kinds weigh the same"
+    pretrain.pretrain("generic", data, output, steps=1, leave_out=["stack"])
+    assert read_spec(output).history[-1]["data"] == "kinds: dsb2018, shapes"
+    with pytest.raises(InputError, match="there are dsb2018, stack"):
+        pretrain.pretrain("generic", data, output, leave_out=["other"])
+
+
+class TestKindsLoss:
+    """Two kinds, of two and of three classes, beside background and foreground."""
+
+    loss = pretrain.KindsLoss(2, [2, 3])
+
+    def target(self, *ids: int) -> torch.Tensor:
+        """Return an image of each, half of it class 0 and half the class `ids`."""
+        first = [2 if i < 4 else 4 for i in ids]
+        return torch.stack(
+            [
+                torch.cat([torch.full((4, 8), f), torch.full((4, 8), i)])
+                for f, i in zip(first, ids, strict=True)
+            ]
+        )
+
+    def test_each_head_sees_its_kind_only(self) -> None:
+        logits = torch.randn(2, 7, 8, 8, requires_grad=True)
+        self.loss(logits, self.target(3, 6)).backward()
+        used = logits.grad.abs().sum(dim=(2, 3)) > 0
+        assert used.tolist() == [
+            [True, True, True, True, False, False, False],
+            [True, True, False, False, True, True, True],
+        ]
+
+    def test_the_right_answer_costs_nothing(self) -> None:
+        target = self.target(3, 5)
+        right = torch.full((2, 7, 8, 8), -20.0)
+        right.scatter_(1, target[:, None], 20.0)
+        right[:, 0] = torch.where((target == 2) | (target == 4), 20.0, -20.0)
+        right[:, 1] = -right[:, 0]
+        assert self.loss(right, target) < 1e-3
+        right[:, :2] = right[:, [1, 0]]
+        assert self.loss(right, target) > 1
+
+    def test_unknown_pixels_add_nothing(self) -> None:
+        target = self.target(3)
+        target[:, 2:6] = 255
+        logits = torch.randn(1, 7, 8, 8, requires_grad=True)
+        self.loss(logits, target).backward()
+        assert not logits.grad[:, :, 2:6].any()
+        assert logits.grad[:, :4, :2].all()
+
+
+def test_textured_objects_are_there_and_can_be_seen() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [textured_objects(96, rng) for _ in range(30)]
+    for each in drawn:
+        assert each.image.shape == each.mask.shape == (96, 96)
+        assert each.image.dtype == np.float32
+        assert np.isfinite(each.image).all()
+        assert set(np.unique(each.mask)) == {0, 1, 2}
+    shares = [float((each.mask > 0).mean()) for each in drawn]
+    assert min(shares) < 0.15 < 0.3 < max(shares)
+    # Some are told by brightness, others by their grain alone.
+    steps = [
+        abs(float(e.image[e.mask == 1].mean() - e.image[e.mask == 0].mean()))
+        for e in drawn
+    ]
+    assert min(steps) < 0.05 < 0.2 < max(steps)
 
 
 def test_training_goes_on_from_a_model(data: Path, tmp_path: Path) -> None:
@@ -81,5 +175,5 @@ def test_training_goes_on_from_a_model(data: Path, tmp_path: Path) -> None:
 
 
 def test_an_experiment_that_is_not_there(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there are brightfield 64x64"):
+    with pytest.raises(InputError, match="there are brightfield 64x64, fluo"):
         pretrain.pretrain("nuclei", data, tmp_path / "m", leave_out=["x-ray 1x1"])
