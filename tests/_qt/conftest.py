@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import napari
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QWidget
+
+from napari_seg.synthetic import synthetic_nuclei
+from tests._qt.person import SIDE, Person, balanced_model
 
 _HERE = Path(__file__).parent
 # vispy keeps the widget of a closed canvas for the next one.
@@ -55,3 +60,26 @@ def viewer(
     viewer.window.resize(1200, 800)
     QApplication.processEvents()
     return viewer
+
+
+@pytest.fixture(scope="module")
+def field() -> NDArray[np.uint16]:
+    """Return a plate with six nuclei."""
+    return synthetic_nuclei((SIDE, SIDE), n=6, seed=4).image
+
+
+@pytest.fixture
+def model_file(field: NDArray[np.uint16], tmp_path: Path) -> Path:
+    """Return a model of random weights that finds something in it."""
+    return balanced_model(tmp_path / "tiny", field)
+
+
+@pytest.fixture
+def person(
+    viewer: napari.Viewer, field: NDArray[np.uint16], model_file: Path
+) -> Iterator[Person]:
+    """Return somebody with that image and that model."""
+    viewer.add_image(field, name="plate")
+    person = Person(viewer, model_file)
+    yield person
+    person.leave()

@@ -20,7 +20,10 @@ from napari_seg._qt.dock import SegmentationDock
 from napari_seg.workspace import Session
 from tests._qt import hands
 
-__all__ = ["PATIENCE", "Person", "balanced_model"]
+__all__ = ["PATIENCE", "SIDE", "Person", "balanced_model"]
+
+#: Height and width of the image that most tests work on.
+SIDE = 96
 
 #: Seconds until something that does happen must have happened, on a busy machine.
 PATIENCE = 60.0

@@ -23,11 +23,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_seg.synthetic import synthetic_nuclei
 from tests._qt import hands
-from tests._qt.person import Person, balanced_model
+from tests._qt.person import SIDE, Person, balanced_model
 
-SIDE = 96
 CONTRACT = {
     "image_combo",
     "model_combo",
@@ -53,16 +51,6 @@ CONTRACT = {
 }
 
 
-@pytest.fixture(scope="module")
-def field() -> NDArray[np.uint16]:
-    return synthetic_nuclei((SIDE, SIDE), n=6, seed=4).image
-
-
-@pytest.fixture
-def model_file(field: NDArray[np.uint16], tmp_path: Path) -> Path:
-    return balanced_model(tmp_path / "tiny", field)
-
-
 @pytest.fixture
 def rgb_file(field: NDArray[np.uint16], tmp_path: Path) -> Path:
     return balanced_model(tmp_path / "color", field, in_channels=3, gray_as_rgb=True)
@@ -71,16 +59,6 @@ def rgb_file(field: NDArray[np.uint16], tmp_path: Path) -> Path:
 @pytest.fixture
 def empty(viewer: napari.Viewer) -> Iterator[Person]:
     person = Person(viewer)
-    yield person
-    person.leave()
-
-
-@pytest.fixture
-def person(
-    viewer: napari.Viewer, field: NDArray[np.uint16], model_file: Path
-) -> Iterator[Person]:
-    viewer.add_image(field, name="plate")
-    person = Person(viewer, model_file)
     yield person
     person.leave()
 

@@ -12,31 +12,8 @@ from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QListWidget, QWidget
 
-from napari_seg.synthetic import synthetic_nuclei
 from tests._qt import hands
-from tests._qt.person import Person, balanced_model
-
-SIDE = 96
-
-
-@pytest.fixture(scope="module")
-def field() -> NDArray[np.uint16]:
-    return synthetic_nuclei((SIDE, SIDE), n=6, seed=4).image
-
-
-@pytest.fixture
-def model_file(field: NDArray[np.uint16], tmp_path: Path) -> Path:
-    return balanced_model(tmp_path / "tiny", field)
-
-
-@pytest.fixture
-def person(
-    viewer: napari.Viewer, field: NDArray[np.uint16], model_file: Path
-) -> Iterator[Person]:
-    viewer.add_image(field, name="plate")
-    person = Person(viewer, model_file)
-    yield person
-    person.leave()
+from tests._qt.person import Person
 
 
 @pytest.fixture

@@ -14,22 +14,14 @@ from qtpy.QtCore import Qt
 
 from napari_seg._qt.accepted_cells import AcceptedCells, outline
 from napari_seg.corrections.ledger import Ledger
-from napari_seg.synthetic import synthetic_nuclei
 from napari_seg.workspace import View
 from tests._qt import hands
-from tests._qt.person import Person, balanced_model
-
-SIDE = 96
-
-
-@pytest.fixture(scope="module")
-def field() -> NDArray[np.uint16]:
-    return synthetic_nuclei((SIDE, SIDE), n=6, seed=4).image
+from tests._qt.person import Person
 
 
 @pytest.fixture
 def stack(
-    viewer: napari.Viewer, field: NDArray[np.uint16], tmp_path: Path
+    viewer: napari.Viewer, field: NDArray[np.uint16], model_file: Path
 ) -> Iterator[Person]:
     viewer.add_image(
         np.stack([field] * 3),
@@ -38,7 +30,7 @@ def stack(
         translate=(0, 3, -7),
         rotate=20,
     )
-    person = Person(viewer, balanced_model(tmp_path / "tiny", field))
+    person = Person(viewer, model_file)
     person.predict("predict_view_button")
     yield person
     person.leave()

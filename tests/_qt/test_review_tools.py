@@ -16,11 +16,9 @@ from qtpy.QtWidgets import QInputDialog, QListWidget, QMenu, QWidget
 from skimage.draw import polygon2mask
 
 from napari_seg.corrections.ledger import ACCEPTED
-from napari_seg.synthetic import synthetic_nuclei
 from tests._qt import hands
-from tests._qt.person import Person, balanced_model
+from tests._qt.person import SIDE, Person
 
-SIDE = 96
 PLACED = {
     "scale": (0.5, 0.7),
     "translate": (3, -7),
@@ -28,16 +26,6 @@ PLACED = {
     "affine": [[1, 0.1, 2], [0, 1, 1], [0, 0, 1]],
 }
 CORNERS = [(40, 10), (45, 50), (80, 60), (85, 20)]
-
-
-@pytest.fixture(scope="module")
-def field() -> NDArray[np.uint16]:
-    return synthetic_nuclei((SIDE, SIDE), n=6, seed=4).image
-
-
-@pytest.fixture
-def model_file(field: NDArray[np.uint16], tmp_path: Path) -> Path:
-    return balanced_model(tmp_path / "tiny", field)
 
 
 @pytest.fixture

@@ -18,36 +18,13 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_seg.corrections import durable, segments
 from napari_seg.errors import ModelFileError, NothingToLearnError, StorageError
-from napari_seg.synthetic import synthetic_nuclei
 from napari_seg.workspace import ImageSource
 from tests._qt import hands
 from tests._qt.person import Person, balanced_model
 
-SIDE = 96
-
-
-@pytest.fixture(scope="module")
-def field() -> NDArray[np.uint16]:
-    return synthetic_nuclei((SIDE, SIDE), n=6, seed=4).image
-
-
-@pytest.fixture
-def model_file(field: NDArray[np.uint16], tmp_path: Path) -> Path:
-    return balanced_model(tmp_path / "tiny", field)
-
 
 @pytest.fixture
 def empty(viewer: napari.Viewer, model_file: Path) -> Iterator[Person]:
-    person = Person(viewer, model_file)
-    yield person
-    person.leave()
-
-
-@pytest.fixture
-def person(
-    viewer: napari.Viewer, field: NDArray[np.uint16], model_file: Path
-) -> Iterator[Person]:
-    viewer.add_image(field, name="plate")
     person = Person(viewer, model_file)
     yield person
     person.leave()
