@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari_seg.inference.predict import predict
     from napari_seg.models.checkpoint import load_model, save_model
     from napari_seg.models.registry import adapt_model, create_model
+    from napari_seg.scoring.boundary import boundary_scores
     from napari_seg.scoring.confusion import score
     from napari_seg.scoring.live import LiveScore
     from napari_seg.training.finetune import finetune
@@ -24,6 +25,7 @@ __all__ = [
     "LiveScore",
     "__version__",
     "adapt_model",
+    "boundary_scores",
     "create_model",
     "errors",
     "finetune",
@@ -36,6 +38,7 @@ __all__ = [
 _HOMES = {
     "LiveScore": "scoring.live",
     "adapt_model": "models.registry",
+    "boundary_scores": "scoring.boundary",
     "create_model": "models.registry",
     "finetune": "training.finetune",
     "load_model": "models.checkpoint",

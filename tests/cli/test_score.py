@@ -8,6 +8,8 @@ import tifffile
 from PIL import Image
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 
+from napari_seg.scoring.boundary import boundary_scores
+
 
 @pytest.fixture
 def masks(tmp_path):
@@ -70,6 +72,49 @@ def test_table_for_people(run, masks, tmp_path):
     assert lines[5].split()[0] == "mean"
 
 
+def test_outlines_at_a_tolerance(run, masks, tmp_path):
+    scores = [boundary_scores(*pair, 1.5, 3) for pair in masks.values()]
+    total = scores[0] + scores[1]
+    folders = (tmp_path / "found", tmp_path / "truth")
+    result = run("score", *folders, "--boundary", "1.5", "--json").json
+    assert result["boundary_iou"] == pytest.approx(total.boundary_iou)
+    assert result["nsd"] == pytest.approx(total.nsd)
+    assert result["mean_boundary_iou"] == pytest.approx(total.mean_boundary_iou)
+    assert result["mean_nsd"] == pytest.approx(total.mean_nsd)
+    assert (result["tolerance"], result["pixel_size"]) == (1.5, None)
+    scaled = run(
+        "score", *folders, "--boundary", "0.75", "--pixel-size", "0.5", "--json"
+    ).json
+    assert scaled["nsd"] == pytest.approx(result["nsd"])
+    assert "nsd" not in run("score", *folders, "--json").json
+    lines = run("score", *folders, "--boundary", "1.5").out.splitlines()
+    heading = ["class", "IoU", "Dice", "boundary", "IoU", "NSD", "pixels"]
+    assert lines[0].split() == heading
+    means = (total.mean_boundary_iou, total.mean_nsd)
+    assert lines[-1].split()[3:5] == [f"{mean:.4f}" for mean in means]
+
+
+def test_outlines_of_stacks_and_of_time_steps(run, tmp_path):
+    """Through Z an outline is a surface; through T each step has its own."""
+    truth = np.zeros((6, 12, 12), np.uint8)
+    truth[2:4, 3:9, 3:9] = 1
+    found = np.roll(truth, 1, axis=0)
+    options = ("--boundary", "1", "--pixel-size", "2,1,1", "--json")
+    results = {}
+    for axes in ("ZYX", "TYX"):
+        files = [tmp_path / f"{name}_{axes}.tif" for name in ("found", "truth")]
+        for path, mask in zip(files, (found, truth), strict=True):
+            tifffile.imwrite(path, mask, imagej=True, metadata={"axes": axes})
+        if axes == "TYX":
+            assert "each of the 2" in run("score", *files, *options).refusal
+            options = ("--boundary", "1", "--json")
+        results[axes] = run("score", *files, *options).json["nsd"][1]
+    volume = boundary_scores(found, truth, 1, spacing=(2, 1, 1)).nsd[1]
+    assert results["ZYX"] == pytest.approx(volume)
+    # Of three steps with an outline in either, one has it in both.
+    assert results["TYX"] == pytest.approx(0.5)
+
+
 def test_ignore(run, masks, tmp_path):
     files = (tmp_path / "found/a_mask.tif", tmp_path / "truth/a.tif")
     result = run("score", *files, "--ignore", "0", "--json").json
@@ -103,6 +148,9 @@ def test_refusals(run, masks, tmp_path):
     assert "no file or folder" in refusal(one, "nosuch.tif")
     assert "two files or two folders" in refusal(one, truth)
     assert "--classes" in refusal(one, other, "--classes", "2")
+    assert "must be above 0" in refusal(one, other, "--boundary", "0")
+    assert "goes with --boundary" in refusal(one, other, "--pixel-size", "0.5")
+    assert "0.65" in run("score", one, other, "--pixel-size", "small").err
     assert "it can be 1 to 255" in refusal(one, other, "--classes", "0")
     tifffile.imwrite(one, np.zeros((9, 9), np.uint8))
     assert "same shape" in refusal(one, other)
