@@ -70,11 +70,17 @@ class CorrectPresenter:
         self._until_rest.setInterval(_REST)
         self._until_rest.timeout.connect(self._ask_about_foreign)
         workspace.scores_changed.connect(self._scores_changed)
+        workspace.predicting.connect(self._predicting)
         workspace.changed.connect(self._ask_about_foreign)
 
     def _scores_changed(self) -> None:
         self._show_soon()
         self._until_rest.start()
+
+    def _predicting(self, progress: object) -> None:
+        # What a prediction makes possible is offered as soon as it has ended.
+        if progress is None:
+            self.show()
 
     def stop(self) -> None:
         """Show nothing any more."""
