@@ -24,6 +24,7 @@ BENCHMARKS = {
     "reopening": "Reopening",
     "responsiveness": "Responsiveness",
     "crf": "CRF refinement",
+    "batch_norm": "Batch normalisation in small batches",
     "gpu": "GPU",
 }
 

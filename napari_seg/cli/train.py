@@ -137,7 +137,6 @@ def _defaults() -> FinetuneOptions:
 
     return FinetuneOptions(
         learning_rate=2e-3,
-        freeze_norm=False,
         augmentation=AugmentOptions(scale=1.5, intensity=0.8, blur=0.2),
     )
 

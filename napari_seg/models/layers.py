@@ -15,21 +15,32 @@ __all__ = [
 ]
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that also trains where a channel has a single value.
+#: Below so many values of a channel in a batch, their mean and variance say little.
+_FEW_VALUES = 16
 
-    One image whose feature map is 1×1 (ASPP's image pooling, or a 32-pixel tile at
-    stride 32) has no variance, and torch raises there; the running statistics are
-    used instead.
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation that also trains where a channel has few values.
+
+    Small feature maps of small batches (ASPP's image pooling has one value for each
+    image, a 32-pixel crop at stride 32 too) have a mean and a variance that say more
+    about the batch than about the data: two values become -1 and 1 whatever they
+    were. Below 16 values the running statistics normalise, as they do in prediction,
+    and learn from the batch; a single one, where torch raises, teaches them nothing.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised features, shape (N, C, H, W)."""
-        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
-            return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias
-            )
-        return super().forward(x)
+        values = x.shape[0] * x.shape[2] * x.shape[3]
+        if not self.training or values >= _FEW_VALUES:
+            return super().forward(x)
+        if values > 1:
+            with torch.no_grad():
+                super().forward(x)
+        return F.batch_norm(
+            *(x, self.running_mean, self.running_var, self.weight, self.bias),
+            eps=self.eps,
+        )
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):

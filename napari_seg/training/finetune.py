@@ -19,7 +19,13 @@ from napari_seg.scoring.confusion import Scores
 from napari_seg.training.augmentation import AugmentOptions
 from napari_seg.training.examples import prepare_examples
 from napari_seg.training.guard import Holdout, Verdict, compare, hold_out, known_pixels
-from napari_seg.training.loop import Budget, Step, TrainOptions, train
+from napari_seg.training.loop import (
+    Budget,
+    Step,
+    TrainOptions,
+    statistics_option,
+    train,
+)
 from napari_seg.training.sampling import (
     CropSampler,
     Example,
@@ -55,6 +61,7 @@ class FinetuneOptions(TrainOptions):
         maximum=0.9,
         step=0.1,
     )
+    norm_statistics: str = statistics_option("auto")
     augmentation: AugmentOptions = field(
         default_factory=lambda: AugmentOptions(scale=1.25, intensity=0.5, blur=0.1)
     )

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,23 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 #: Weight of the auxiliary head's loss, as in torchvision's reference training.
 _AUXILIARY_WEIGHT = 0.5
+
+#: Share of the budget after which "auto" keeps the statistics of every layer: the
+#: weights then settle for those that prediction uses (Wu & Johnson 2021, "Rethinking
+#: Batch in BatchNorm", arXiv:2105.07576).
+_STATISTICS_LEARNED = 0.75
+
+
+def statistics_option(default: str) -> Any:
+    """Declare the field `norm_statistics`, whose default depends on the start."""
+    return option(
+        default,
+        "Normalisation statistics",
+        "Mean and variance in batch normalisation. Trained: those of each batch, poor "
+        "with few crops or few images. Kept: as the model has them. Auto: kept where "
+        "the model has learned some; else trained, and kept for the last quarter.",
+        choices=("auto", "trained", "kept"),
+    )
 
 
 @dataclass(frozen=True)
@@ -74,12 +91,7 @@ class TrainOptions(Options):
         step=32,
         unit="px",
     )
-    freeze_norm: bool = option(
-        False,
-        "Keep normalisation statistics",
-        "Leave the mean and variance in batch normalisation as they are: right where "
-        "a few images would give poor estimates.",
-    )
+    norm_statistics: str = statistics_option("trained")
     average: float = option(
         0.99,
         "Weight averaging",
@@ -203,6 +215,7 @@ def train(
     )
     loss_function = loss or LOSSES[options.loss]
     optimizer = _optimizer(model, options)
+    norms = _Norms(model, options)
     average = _Average(model, options.average)
     best, spent = math.nan, 0.0
     start, step, evaluated = time.monotonic(), 0, 0
@@ -211,7 +224,7 @@ def train(
         # What the last step reported decides, so that the last one is evaluated.
         while spent < 1:
             _set_rate(optimizer, spent)
-            _set_mode(model, options)
+            norms.set_mode(spent)
             images, labels = augment(
                 *sampler.batch(options.batch), options.augmentation, generator
             )
@@ -292,16 +305,47 @@ def _set_rate(optimizer: torch.optim.Optimizer, spent: float) -> None:
         group["lr"] = group["peak"] * factor
 
 
-def _set_mode(model: SegmentationModel, options: TrainOptions) -> None:
-    """Switch to training, but for the statistics that shall stay as they are."""
-    model.train()
-    encoder = {id(parameter) for parameter in model.encoder_parameters()}
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d) and (
-            options.freeze_norm
+class _Norms:
+    """Switches a model to training, but for the statistics that shall stay.
+
+    Parameters
+    ----------
+    model : SegmentationModel
+        As training finds it.
+    options : TrainOptions
+        Of which `norm_statistics` and `encoder_rate` matter: an encoder that does not
+        learn keeps its statistics, too.
+    """
+
+    def __init__(self, model: SegmentationModel, options: TrainOptions) -> None:
+        self._model = model
+        self._layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        self._choice = options.norm_statistics
+        encoder = {id(parameter) for parameter in model.encoder_parameters()}
+        self._kept = [
+            layer
+            for layer in self._layers
+            if (self._choice == "auto" and _has_learned(layer))
             or (options.encoder_rate == 0 and id(layer.weight) in encoder)
-        ):
+        ]
+
+    def set_mode(self, spent: float) -> None:
+        """Set the mode of all layers; `spent` is the share of the budget, 0 to 1."""
+        self._model.train()
+        late = self._choice == "auto" and spent >= _STATISTICS_LEARNED
+        for layer in self._layers if self._choice == "kept" or late else self._kept:
             layer.eval()
+
+
+def _has_learned(layer: nn.BatchNorm2d) -> bool:
+    """Tell whether a layer's statistics are others than those it was made with.
+
+    Not by its count of batches, which published files may lack.
+    """
+    mean, variance = layer.running_mean, layer.running_var
+    if mean is None or variance is None:
+        return False
+    return bool((mean != 0).any() or (variance != 1).any())
 
 
 class _Average:

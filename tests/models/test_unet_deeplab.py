@@ -174,6 +174,19 @@ class TestBatchNorm:
         torch.testing.assert_close(ours(x), theirs(x))
         torch.testing.assert_close(ours.running_var, theirs.running_var)
 
+    @pytest.mark.parametrize("values", [2, 15])
+    def test_few_values_are_scaled_as_in_prediction_and_learned_from(self, values):
+        layer, x = BatchNorm2d(3), torch.rand(values, 3, 1, 1)
+        layer(torch.rand(2, 3, 4, 4))
+        before = layer.running_mean.clone()
+        x.requires_grad_()
+        trained = layer(x)
+        trained.square().mean().backward()
+        assert x.grad.any()
+        mean = 0.9 * before + 0.1 * x.mean(dim=(0, 2, 3))
+        torch.testing.assert_close(layer.running_mean, mean)
+        torch.testing.assert_close(trained, layer.eval()(x))
+
     def test_single_values_are_scaled_by_what_was_seen_before(self):
         layer, x = BatchNorm2d(3), torch.rand(1, 3, 1, 1)
         layer(torch.rand(2, 3, 4, 4))

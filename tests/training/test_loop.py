@@ -230,7 +230,8 @@ class TestWhatStays:
     def test_frozen_statistics(self, tiny_unet, sampler):
         model = tiny_unet()
         before = weights(model)
-        list(train(model, sampler, changed(freeze_norm=True), Budget(steps=3)))
+        options = changed(norm_statistics="kept")
+        list(train(model, sampler, options, Budget(steps=3)))
         moved = {
             key
             for key, value in model.state_dict().items()
@@ -238,6 +239,40 @@ class TestWhatStays:
         }
         assert "head.weight" in moved
         assert not {key for key in moved if "running" in key or "batches" in key}
+
+    def test_learned_statistics_stay_and_new_ones_are_learned(self, tiny_unet, sampler):
+        """The default of fine-tuning decides layer by layer."""
+        model = tiny_unet()
+        with torch.no_grad():
+            for layer in model.encoder.modules():
+                if isinstance(layer, torch.nn.BatchNorm2d):
+                    layer.running_mean += 0.1
+        before = weights(model)
+        options = changed(norm_statistics="auto")
+        list(train(model, sampler, options, Budget(steps=4)))
+        for key, value in model.state_dict().items():
+            if "running" in key:
+                kept = torch.equal(value, before[key])
+                assert kept is key.startswith("encoder."), key
+
+    def test_new_statistics_are_kept_for_the_last_quarter(self, tiny_unet, sampler):
+        """The weights settle for what prediction uses."""
+        model, modes = tiny_unet(), []
+        model.bottleneck[1].register_forward_pre_hook(
+            lambda layer, _: modes.append(layer.training)
+        )
+        options = changed(norm_statistics="auto")
+        list(train(model, sampler, options, Budget(steps=8)))
+        assert modes == [True] * 6 + [False] * 2
+
+    def test_statistics_are_trained_throughout_if_asked(self, tiny_unet, sampler):
+        model, modes = tiny_unet(), []
+        model.bottleneck[1].running_mean += 0.1
+        model.bottleneck[1].register_forward_pre_hook(
+            lambda layer, _: modes.append(layer.training)
+        )
+        list(train(model, sampler, OPTIONS, Budget(steps=4)))
+        assert modes == [True] * 4
 
     @pytest.mark.parametrize("encoder", [None, "resnet18"])
     def test_encoder_of_rate_zero(self, tiny_unet, sampler, encoder):
