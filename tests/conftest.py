@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.weight_server import WeightServer
 
 # Both bindings are installed for development.  qtpy takes PyQt5 first and pytest-qt
 # PyQt6; here, before either loads one, they are made to agree.
@@ -31,3 +34,13 @@ def shared_data() -> Path:
     if not _SHARED_DATA.is_dir():
         pytest.skip(f"needs the data sets in {_SHARED_DATA}, which are not here")
     return _SHARED_DATA
+
+
+@pytest.fixture
+def weight_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightServer]:
+    """Return a server of weight files on this machine; no other one is asked."""
+    with WeightServer() as server:
+        monkeypatch.setenv("NAPARI_SEG_WEIGHTS_URL", server.address)
+        # A proxy of the user's must not stand between.
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield server
