@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import ModelFileError
 from napari_seg.models.catalog import SUFFIX, read_spec
 from napari_seg.models.catalog import bundled_models as _bundled
-from napari_seg.models.spec import ModelSpec
+from napari_seg.models.published import (
+    ENCODERS,
+    MODELS,
+    PublishedFile,
+    encoder_path,
+    with_imagenet,
+)
+from napari_seg.models.spec import ModelSpec, Normalization
+from napari_seg.workspace.tasks import Job
 
 __all__ = ["ModelChoice", "ModelShelf", "choice_from_file"]
 
@@ -44,17 +52,68 @@ class ModelChoice:
         Its file; None is a model that has not been trained yet.
     version : str
         Name of the version in the project, or empty.
+    published : str
+        Name of a published model, whose file is fetched on first use; or empty.
+    imagenet : bool
+        Whether the encoder of an untrained model starts from ImageNet weights.
     """
 
     label: str
     spec: ModelSpec
     path: Path | None
     version: str = ""
+    published: str = ""
+    imagenet: bool = False
 
     @property
     def untrained(self) -> bool:
         """Whether the model has yet to see its first image."""
         return self.path is None
+
+    @property
+    def imagenet_file(self) -> PublishedFile | None:
+        """The weights that the encoder of an untrained model could start from."""
+        return ENCODERS.get(self.spec.encoder or "") if self.untrained else None
+
+    @property
+    def to_fetch(self) -> PublishedFile | None:
+        """The file that has to be fetched before the model can be used, if any."""
+        if self.published:
+            model = MODELS[self.published]
+            return None if model.path.exists() else model.file
+        if self.imagenet and not encoder_path(self.spec.encoder or "").exists():
+            return self.imagenet_file
+        return None
+
+    def fetch(self) -> Job:
+        """Fetch what is lacking; yields :class:`~napari_seg.models.published.Fetched`.
+
+        Raises
+        ------
+        DownloadError, ModelFileError, StorageError
+            If that does not work.
+        """
+        if self.to_fetch is None:
+            return
+        # Late, since it needs torch.
+        from napari_seg.models.pretrained import fetch_encoder, fetch_model
+
+        if self.published:
+            yield from fetch_model(self.published)
+        else:
+            yield from fetch_encoder(self.spec.encoder or "")
+
+    def with_imagenet(self, wanted: bool) -> ModelChoice:
+        """Return the choice whose encoder starts from ImageNet weights, or at random.
+
+        Raises
+        ------
+        InputError
+            If there are no such weights for it.
+        """
+        spec = replace(self.spec, normalization=Normalization())
+        spec = with_imagenet(spec) if wanted else spec
+        return replace(self, spec=spec, imagenet=wanted)
 
 
 def choice_from_file(path: Path, label: str = "", version: str = "") -> ModelChoice:
@@ -101,7 +160,7 @@ class ModelShelf:
         in_channels: int,
         classes: tuple[str, ...],
     ) -> list[ModelChoice]:
-        """Return the models to choose from: versions, bundled, saved, new ones.
+        """Return the models to choose from: versions, bundled, saved, new, published.
 
         Parameters
         ----------
@@ -119,13 +178,21 @@ class ModelShelf:
         trained = [*tuned, *self.trained()]
         if current is not None and not current.untrained and current not in trained:
             trained.insert(len(tuned), current)
-        return [*trained, *self.new(in_channels, classes)]
+        return [*trained, *self.new(in_channels, classes), *self.published()]
 
     def trained(self) -> list[ModelChoice]:
         """Return bundled models, those in the user's folder, and opened files."""
         bundled = [choice_from_file(path, name) for name, path in _bundled().items()]
         saved = [*_readable(sorted(self._folder.glob(f"*{SUFFIX}")))]
         return [*bundled, *saved, *self._opened.values()]
+
+    @staticmethod
+    def published() -> list[ModelChoice]:
+        """Return the models that others publish; last, for they know photographs."""
+        return [
+            ModelChoice(name, model.spec, model.path, published=name)
+            for name, model in MODELS.items()
+        ]
 
     @staticmethod
     def new(in_channels: int, classes: tuple[str, ...]) -> list[ModelChoice]:

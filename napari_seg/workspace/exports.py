@@ -116,6 +116,8 @@ def _model(workspace: Workspace, path: Path) -> None:
     choice = workspace.choice
     if choice is None or choice.path is None:
         raise InputError("This model has no weights yet: fine-tune it first.")
+    if choice.to_fetch is not None:
+        raise InputError("This model was not fetched yet: predict with it first.")
     shutil.copyfile(choice.path, path)
 
 

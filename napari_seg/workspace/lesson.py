@@ -115,12 +115,14 @@ def _start_file(session: Session, choice: ModelChoice) -> Path:
     if choice.path is not None:
         return choice.path
     from napari_seg.models.checkpoint import save_model
+    from napari_seg.models.pretrained import build_pretrained
     from napari_seg.models.registry import build
 
     spec = replace(
         choice.spec, classes=tuple(session.classes_to_train(choice.spec.classes))
     )
-    return save_model(build(spec), session.project.models_folder / "start")
+    model = build_pretrained(spec, "imagenet") if choice.imagenet else build(spec)
+    return save_model(model, session.project.models_folder / "start")
 
 
 def finetune_command(session: Session, lesson: Lesson) -> FinetuneCommand:

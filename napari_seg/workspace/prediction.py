@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from napari_seg.models.published import Fetched
 from napari_seg.workspace.choices import ModelChoice
 from napari_seg.workspace.session import Session
 from napari_seg.workspace.source import View
@@ -74,6 +75,7 @@ class Predictor:
         *,
         everything: bool,
         on_tile: Callable[[TileResult, Progress], None],
+        on_fetch: Callable[[Fetched], None],
         on_end: Callable[[Exception | None], None],
     ) -> None:
         """Predict the view, and the rest of the image after it if `everything`.
@@ -83,7 +85,7 @@ class Predictor:
         session : Session
             The image; its mask is left to `on_tile`.
         choice : ModelChoice
-            A trained model.
+            A trained model; one that others publish is fetched first.
         options : PredictOptions or None
             None takes the defaults.
         device : str
@@ -94,6 +96,8 @@ class Predictor:
             Whether to go on with what is not visible.
         on_tile : callable
             Called with each tile and the progress.
+        on_fetch : callable
+            Called while the model is fetched.
         on_end : callable
             Called once, with the exception that ended the work, or None.
         """
@@ -103,6 +107,7 @@ class Predictor:
         start = time.monotonic()
 
         def job() -> Job:
+            yield from choice.fetch()
             yield from self._tiles(
                 session, choice, options, device, view, everything, stop
             )
@@ -110,8 +115,12 @@ class Predictor:
         def current() -> bool:
             return generation == self._generation
 
-        def item(tile: TileResult) -> None:
-            if current():
+        def item(tile: TileResult | Fetched) -> None:
+            if not current():
+                return
+            if isinstance(tile, Fetched):
+                on_fetch(tile)
+            else:
                 seconds = time.monotonic() - start
                 on_tile(tile, Progress(tile.done, tile.total, seconds))
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from napari_seg.models.published import Fetched
 from napari_seg.workspace.lesson import (
     Lesson,
     finetune_command,
@@ -73,6 +75,7 @@ class Teacher:
         lesson: Lesson,
         *,
         on_step: Callable[[Step], None],
+        on_fetch: Callable[[Fetched], None],
         on_end: Callable[[dict[str, Any] | None, Exception | None], None],
     ) -> None:
         """Train on what the user vouches for at this moment.
@@ -85,6 +88,8 @@ class Teacher:
             Start, budget, options.
         on_step : callable
             Called with each training step.
+        on_fetch : callable
+            Called while published weights are fetched.
         on_end : callable
             Called once with the child's result or the error; the result's ``model``
             is the file of the new model.
@@ -96,6 +101,12 @@ class Teacher:
         def job() -> Job:
             from napari_seg.training.child import FinetuneChild
 
+            with closing(lesson.choice.fetch()) as fetching:
+                for state in fetching:
+                    # There is no best so far yet to stop with.
+                    if self._stopped:
+                        return
+                    yield state
             save_training_windows(session, planes, lesson.choice.spec.normalization)
             child = FinetuneChild(finetune_command(session, lesson))
             if self._stopped:
@@ -105,7 +116,10 @@ class Teacher:
             if not abandoned.is_set():
                 yield from child.steps()
 
-        def step(value: Step) -> None:
+        def step(value: Step | Fetched) -> None:
+            if isinstance(value, Fetched):
+                on_fetch(value)
+                return
             self.curves.add(value)
             on_step(value)
 

@@ -68,9 +68,9 @@ class Workspace:
     went_back = Signal()
     #: Moments of the mask that one can go back to, oldest first.
     moments_listed = Signal(object)
-    #: Progress of a prediction, None at its end.
+    #: Progress of a prediction, or of the download before it; None at its end.
     predicting = Signal(object)
-    #: A training step, None at the end.
+    #: A training step, or progress of the download before it; None at the end.
     training = Signal(object)
     #: A verdict was reached or taken off the table.
     verdict_changed = Signal()
@@ -123,6 +123,12 @@ class Workspace:
         self.choice = choice
         self._read()
         self.changed.emit()
+
+    def start_from_imagenet(self, wanted: bool) -> None:
+        """Begin the encoder of a new model with ImageNet weights, or at random."""
+        choice = self.choice
+        if choice is not None and choice.imagenet_file is not None:
+            self.set_model(choice.with_imagenet(wanted))
 
     def open_model(self, path: Path) -> None:
         """Add a model file to the list and choose it."""
@@ -372,6 +378,7 @@ class Workspace:
             view,
             everything=everything,
             on_tile=self._tile_arrived,
+            on_fetch=self.predicting.emit,
             on_end=self._prediction_ended,
         )
         if self.predictor.busy:
@@ -414,6 +421,7 @@ class Workspace:
             session,
             lesson,
             on_step=self._step_done,
+            on_fetch=self.training.emit,
             on_end=partial(self._training_ended, choice.label),
         )
         self.changed.emit()

@@ -7,6 +7,7 @@ from typing import Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QFormLayout,
     QHBoxLayout,
@@ -36,6 +37,7 @@ class SourcePanel(Panel):
     imageChosen = Signal(object)
     modelChosen = Signal(object)
     modelFileWanted = Signal()
+    imagenetWanted = Signal(bool)
     predictViewWanted = Signal()
     predictAllWanted = Signal()
     cancelWanted = Signal()
@@ -62,6 +64,14 @@ class SourcePanel(Panel):
         form.addRow("Image", self.image)
         form.addRow("", self.axes)
         form.addRow("Model", models)
+        self.imagenet = QCheckBox()
+        self.imagenet.setObjectName("imagenet_check")
+        self.imagenet.setToolTip(
+            "Begin with an encoder that has learned from 1.3 million photographs "
+            "(ImageNet, by torchvision) instead of random weights: fewer labels are "
+            "needed."
+        )
+        form.addRow("", self.imagenet)
         form.addRow("", self.device)
         self.rows.addLayout(form)
 
@@ -99,10 +109,12 @@ class SourcePanel(Panel):
 
         self.image.activated.connect(lambda _: self._emit(self.imageChosen, self.image))
         self.model.activated.connect(lambda _: self._emit(self.modelChosen, self.model))
+        self.imagenet.clicked.connect(self.imagenetWanted)
         self.predict_view.clicked.connect(self.predictViewWanted)
         self.predict_all.clicked.connect(self.predictAllWanted)
         self.cancel.clicked.connect(self.cancelWanted)
         self.show_idle()
+        self.show_imagenet("", chosen=False)
 
     @staticmethod
     def _emit(signal: Any, combo: QComboBox) -> None:
@@ -116,12 +128,19 @@ class SourcePanel(Panel):
         """List the models as (label, data) and mark the chosen one."""
         _fill(self.model, models, chosen, "No model")
 
+    def show_imagenet(self, text: str, *, chosen: bool) -> None:
+        """Offer a trained encoder for a new model; without a text there is none."""
+        self.imagenet.setText(text)
+        self.imagenet.setAccessibleName(text)
+        self.imagenet.setChecked(chosen)
+        self.imagenet.setVisible(bool(text))
+
     def show_saved(self, text: str) -> None:
         """Offer to go on with saved work; without a text there is none."""
         self.saved.ask(text)
 
     def show_progress(self, share: float, text: str) -> None:
-        """Show how far a prediction is, with an estimate in words."""
+        """Show how far a prediction or a download is, in words, too."""
         self.progress.setEnabled(True)
         self.progress.setValue(round(share * 1000))
         self.progress.setFormat(text)

@@ -14,6 +14,7 @@ from napari_seg._qt.panels.common import quantity
 from napari_seg._qt.panels.library import LibraryPanel
 from napari_seg.corrections.activity import Summary
 from napari_seg.corrections.versions import ModelVersion
+from napari_seg.models.published import Fetched
 from napari_seg.workspace import Progress, Workspace, obstacles
 from napari_seg.workspace.exports import EXPORTS, export
 
@@ -66,7 +67,7 @@ class LibraryPresenter:
             obstacles.to_export(workspace), obstacles.to_revert(workspace)
         )
 
-    def _predicting(self, progress: Progress | None) -> None:
+    def _predicting(self, progress: Progress | Fetched | None) -> None:
         # At its begin and end: meanwhile nothing can be reverted.
         if progress is None or progress.done == 0:
             self._show_gates()

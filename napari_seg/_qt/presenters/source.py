@@ -11,7 +11,8 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_seg._qt.panels.source import SourcePanel
 from napari_seg._qt.viewer_link import ViewerLink
-from napari_seg.workspace import Progress, Workspace, obstacles
+from napari_seg.models.published import Fetched
+from napari_seg.workspace import ModelChoice, Progress, Workspace, obstacles
 
 __all__ = ["SourcePresenter"]
 
@@ -32,9 +33,11 @@ class SourcePresenter:
     ) -> None:
         self._panel, self._workspace, self._link = panel, workspace, link
         self.layer: Image | None = None
+        self._has_fetched = False
         panel.imageChosen.connect(self.choose_image)
         panel.modelChosen.connect(self._choose_model)
         panel.modelFileWanted.connect(self._ask_for_model)
+        panel.imagenetWanted.connect(workspace.start_from_imagenet)
         panel.predictViewWanted.connect(self.predict_view)
         panel.predictAllWanted.connect(self.predict_all)
         panel.cancelWanted.connect(workspace.cancel)
@@ -97,7 +100,10 @@ class SourcePresenter:
             # A new model whose classes have changed since it was chosen.
             alike = (c for c in choices if (c.label, c.path) == (chosen.label, None))
             marked = next(alike, None)
-        self._panel.show_models([(c.label, c) for c in choices], marked)
+        self._panel.show_models([(_model_row(c), c) for c in choices], marked)
+        self._panel.show_imagenet(
+            _imagenet_text(chosen), chosen=chosen is not None and chosen.imagenet
+        )
 
     def show(self) -> None:
         """Show the state of the workspace."""
@@ -126,15 +132,38 @@ class SourcePresenter:
         """Show what computes."""
         self._panel.device.setText(text)
 
-    def _show_progress(self, progress: Progress | None) -> None:
+    def _show_progress(self, progress: Progress | Fetched | None) -> None:
         if progress is None:
             self._panel.show_idle()
+            if self._has_fetched:
+                self._has_fetched = False
+                self._show_models()
+        elif isinstance(progress, Fetched):
+            self._has_fetched = True
+            self._panel.show_progress(progress.share, progress.text)
         elif progress.done == 0:
             self._panel.show_progress(0, "starting…")
         else:
             left = f"{progress.seconds_left:.0f} s left"
             self._panel.show_progress(progress.share, f"{progress.share:.0%}   {left}")
         self.show_gates()
+
+
+def _model_row(choice: ModelChoice) -> str:
+    """Return a model in one line, with the size of what has to be fetched first."""
+    file = choice.to_fetch
+    if choice.untrained or file is None:
+        return choice.label
+    return f"{choice.label} (fetches {file.megabytes} MB)"
+
+
+def _imagenet_text(choice: ModelChoice | None) -> str:
+    """Return the offer to start from ImageNet weights, or nothing."""
+    if choice is None or choice.imagenet_file is None:
+        return ""
+    file = choice.with_imagenet(True).to_fetch
+    size = f" (fetches {file.megabytes} MB)" if file else ""
+    return f"Start from ImageNet weights{size}"
 
 
 def _saved_text(saved_at: float) -> str:

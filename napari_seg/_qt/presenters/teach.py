@@ -8,6 +8,7 @@ from superqt.utils import qthrottled
 
 from napari_seg._qt.panels.common import quantity
 from napari_seg._qt.panels.teach import TeachPanel
+from napari_seg.models.published import Fetched
 from napari_seg.workspace import Workspace, obstacles
 from napari_seg.workspace.teaching import verdict_text
 
@@ -62,9 +63,12 @@ class TeachPresenter:
             else "Correct or accept something to learn from."
         )
 
-    def _show_step(self, step: Step | None) -> None:
+    def _show_step(self, step: Step | Fetched | None) -> None:
         if step is None:
             self.show()
+            return
+        if isinstance(step, Fetched):
+            self._panel.show_facts(step.text)
             return
         curves = self._workspace.teacher.curves
         self._panel.show_curves(
