@@ -1,0 +1,212 @@
+"""Which start learns a new kind of image best from four accepted windows.
+
+    python -m benchmarks.few_windows MODEL… [--draws 3] [--steps 190] [--kinds a,b]
+
+For each labelled 2-D kind of image, four random windows of 96 × 96 with their whole
+truth are given to fine-tuning, as after *Accept view*; the figure is the mean Dice of
+the classes beside background on images that no window comes from.  Side by side, from
+the same windows: random weights, the bundled ``nuclei``, and each MODEL whose history
+says that the kind was left out of its training (`pretrain generic --leave-out KIND`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+import napari_seg
+from benchmarks.__main__ import BENCHMARKS
+from benchmarks._report import Row, Section, machine, row, write
+from napari_seg.models.base import SegmentationModel
+from napari_seg.models.catalog import read_spec
+from napari_seg.scoring.confusion import Scores
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+KINDS = (
+    "axon_sem",
+    "beach_grains",
+    "ebc_oxide_sem",
+    "ecoli_brightfield",
+    "metal_powder_sem",
+    "spheroidite_sem",
+    "superalloy_sem",
+)
+#: Crops of one original image lie in files of successive numbers.
+_CROPS_OF_ONE = {"metal_powder_sem": 3}
+TITLE = "Starts for four windows"
+WINDOWS, SIDE, STEPS, DRAWS = 4, 96, 190, 3
+#: Images that are scored, of those that no window comes from.
+_SCORED = 4
+_UNKNOWN = 255
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image with its truth: (Y, X) or (Y, X, 3), and (Y, X) class ids."""
+
+    image: NDArray[Any]
+    truth: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned from, and what is scored."""
+
+    windows: list[Labelled]
+    scored: list[Labelled]
+    classes: list[str]
+
+
+def read(kind: str) -> list[list[Labelled]]:
+    """Return the images of a kind, those that were cut from one original together."""
+    folder = SHARED_DATA / kind
+    files = sorted((folder / "masks").glob("*.tif"))
+    step = _CROPS_OF_ONE.get(kind, 1)
+    return [
+        [
+            Labelled(
+                tifffile.imread(folder / "images" / path.name),
+                tifffile.imread(path).astype(np.uint8),
+            )
+            for path in files[first : first + step]
+        ]
+        for first in range(0, len(files), step)
+    ]
+
+
+def draw(groups: Sequence[Sequence[Labelled]], seed: int) -> Task:
+    """Choose windows in half of the images, and images to score from the others."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(groups))
+    half = math.ceil(len(groups) / 2)
+    learned = [each for i in order[:half] for each in groups[i]]
+    scored = [each for i in order[half:] for each in groups[i]][:_SCORED]
+    windows: list[Labelled] = []
+    while len(windows) < WINDOWS:
+        source = learned[rng.integers(len(learned))]
+        top, left = (int(rng.integers(side - SIDE + 1)) for side in source.truth.shape)
+        box = slice(top, top + SIDE), slice(left, left + SIDE)
+        truth = np.full_like(source.truth, _UNKNOWN)
+        truth[box] = source.truth[box]
+        # A window of nothing but background is not what anybody accepts first.
+        if windows or source.truth[box].any():
+            windows.append(Labelled(source.image, truth))
+    highest = max(int(each.truth.max()) for group in groups for each in group)
+    names = ["background", *(f"class {i}" for i in range(1, highest + 1))]
+    return Task(windows, scored, names)
+
+
+def start_model(start: str, classes: Sequence[str], channels: int) -> SegmentationModel:
+    """Return a start for these classes: a file, a bundled name, or "random"."""
+    if start == "random":
+        width = read_spec("nuclei").width
+        return napari_seg.create_model(
+            "unet", in_channels=channels, classes=classes, width=width
+        )
+    return napari_seg.adapt_model(napari_seg.load_model(start), classes=classes)
+
+
+def dice_after(start: str, task: Task, steps: int, seed: int) -> float:
+    """Fine-tune from the windows; return the mean foreground Dice where none lies."""
+    channels = 3 if task.windows[0].image.ndim == 3 else 1
+    tuned = napari_seg.finetune(
+        start_model(start, task.classes, channels),
+        [each.image for each in task.windows],
+        [each.truth for each in task.windows],
+        steps=steps,
+        holdout=0,
+        seed=seed,
+    )
+    confusion = sum(
+        napari_seg.score(
+            napari_seg.predict(tuned.model, each.image).labels,
+            each.truth,
+            len(task.classes),
+        ).confusion
+        for each in task.scored
+    )
+    return float(np.nanmean(Scores(np.asarray(confusion)).dice[1:]))
+
+
+def starts_for(kind: str, models: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Yield name and file of each start that has not seen the kind."""
+    yield "random", "random"
+    yield "nuclei", "nuclei"
+    for path in models:
+        runs = read_spec(path).history
+        if all(kind in run.get("left_out", ()) for run in runs):
+            yield path.stem, str(path)
+
+
+def measure(
+    kind: str, models: Sequence[Path], draws: int, steps: int
+) -> dict[str, list[float]]:
+    """Return the Dice of each start, one for each draw of windows."""
+    groups = read(kind)
+    found: dict[str, list[float]] = {}
+    for seed in range(draws):
+        task = draw(groups, seed)
+        for name, start in starts_for(kind, models):
+            dice = dice_after(start, task, steps, seed)
+            found.setdefault(name, []).append(dice)
+            print(f"{kind} {seed} {name}: {dice:.3f}", file=sys.stderr, flush=True)
+    return found
+
+
+def rows(
+    kinds: Sequence[str], models: Sequence[Path], draws: int, steps: int
+) -> list[Row]:
+    """Return a row for each kind."""
+    lines = []
+    for kind in kinds:
+        found = measure(kind, models, draws, steps)
+        means = {name: float(np.mean(values)) for name, values in found.items()}
+        others = {n: m for n, m in means.items() if n not in ("random", "nuclei")}
+        best = max(others.values(), default=math.nan)
+        ahead = best > max(means["random"], means["nuclei"]) if others else None
+        detail = "; ".join(
+            f"{name} {means[name]:.3f} ({min(v):.3f}–{max(v):.3f})"
+            for name, v in found.items()
+        )
+        lines.append(
+            row(
+                f"{kind}: Dice after {steps} steps from {WINDOWS} windows",
+                f"{best:.3f}" if others else None,
+                "above nuclei and random",
+                ahead,
+                f"{detail}; mean and range of {draws} draws",
+            )
+        )
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, and write the section to RESULTS.md."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.few_windows", description=__doc__
+    )
+    parser.add_argument("models", nargs="*", type=Path)
+    parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    given = parser.parse_args(arguments)
+    begin = time.monotonic()
+    found = rows(given.kinds.split(","), given.models, given.draws, given.steps)
+    command = "python -m benchmarks.few_windows MODEL…"
+    section = Section(TITLE, found, command, machine(), time.monotonic() - begin)
+    write(section, [*BENCHMARKS.values(), TITLE])
+    print(section.text())
+
+
+if __name__ == "__main__":
+    main()
