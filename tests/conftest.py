@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.weight_server import WeightServer
+from napari_seg.models.base import SegmentationModel
+from napari_seg.models.encoders import create_resnet
+from napari_seg.models.published import ENCODERS, MODELS, PublishedModel
+from napari_seg.models.registry import build
+from tests.weight_server import TINY, WeightServer, as_pth
 
 # Both bindings are installed for development.  qtpy takes PyQt5 first and pytest-qt
 # PyQt6; here, before either loads one, they are made to agree.
@@ -44,3 +49,35 @@ def weight_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightServer]:
         # A proxy of the user's must not stand between.
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield server
+
+
+@pytest.fixture
+def voc_tiny(
+    weight_server: WeightServer, monkeypatch: pytest.MonkeyPatch
+) -> SegmentationModel:
+    """Publish a tiny model as ``voc-tiny``, and return it."""
+    torch.manual_seed(0)
+    model = build(TINY).eval()
+    file = weight_server.offer("tiny", as_pth(model.state_dict()))
+    monkeypatch.setitem(MODELS, TINY.name, PublishedModel(TINY, file))
+    return model
+
+
+@pytest.fixture(scope="session")
+def resnet18() -> dict[str, torch.Tensor]:
+    """Return weights in the layout of torchvision's classifier of that name."""
+    torch.manual_seed(1)
+    state = create_resnet("resnet18", 3).state_dict()
+    return {**state, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+
+
+@pytest.fixture
+def published_resnet18(
+    resnet18: dict[str, torch.Tensor],
+    weight_server: WeightServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> WeightServer:
+    """Publish an encoder of real size, and return the server."""
+    file = weight_server.offer("resnet18", as_pth(resnet18))
+    monkeypatch.setitem(ENCODERS, "resnet18", file)
+    return weight_server

@@ -11,10 +11,26 @@ from typing import Any
 import torch
 
 from napari_seg.models.published import PublishedFile
+from napari_seg.models.spec import ModelSpec, Normalization
 
-__all__ = ["WeightServer", "as_pth"]
+__all__ = ["TINY", "WeightServer", "as_pth"]
 
 _PIECE = 1 << 16
+
+#: A published model of ten thousand parameters.
+TINY = ModelSpec(
+    arch="unet",
+    encoder=None,
+    in_channels=3,
+    classes=("background", "cat", "dog"),
+    name="voc-tiny",
+    width=4,
+    depth=2,
+    gray_as_rgb=True,
+    normalization=Normalization(
+        full_range=True, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)
+    ),
+)
 
 
 def as_pth(state: Any, *, legacy: bool = False) -> bytes:

@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from napari_seg import create_model, load_model, predict, save_model
 from napari_seg.errors import DownloadError, InputError, ModelFileError
-from napari_seg.models.base import SegmentationModel
 from napari_seg.models.catalog import find_model, read_spec
 from napari_seg.models.encoders import create_resnet, vgg_features
 from napari_seg.models.pretrained import load_encoder, read_published
@@ -29,53 +27,7 @@ from napari_seg.models.published import (
     weights_folder,
 )
 from napari_seg.models.registry import build, parameter_count
-from napari_seg.models.spec import ModelSpec, Normalization
-from tests.weight_server import WeightServer, as_pth
-
-COLOURS = Normalization(full_range=True, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
-TINY = ModelSpec(
-    arch="unet",
-    encoder=None,
-    in_channels=3,
-    classes=("background", "cat", "dog"),
-    name="voc-tiny",
-    width=4,
-    depth=2,
-    gray_as_rgb=True,
-    normalization=COLOURS,
-)
-
-
-@pytest.fixture
-def tiny(
-    weight_server: WeightServer, monkeypatch: pytest.MonkeyPatch
-) -> SegmentationModel:
-    """Publish a tiny model as ``voc-tiny``, and return it."""
-    torch.manual_seed(0)
-    model = build(TINY).eval()
-    file = weight_server.offer("tiny", as_pth(model.state_dict()))
-    monkeypatch.setitem(MODELS, "voc-tiny", PublishedModel(TINY, file))
-    return model
-
-
-@pytest.fixture(scope="module")
-def resnet18() -> dict[str, Tensor]:
-    """Return weights in the layout of torchvision's classifier of that name."""
-    torch.manual_seed(1)
-    state = create_resnet("resnet18", 3).state_dict()
-    return {**state, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
-
-
-@pytest.fixture
-def published_resnet18(
-    resnet18: dict[str, Tensor],
-    weight_server: WeightServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> WeightServer:
-    file = weight_server.offer("resnet18", as_pth(resnet18))
-    monkeypatch.setitem(ENCODERS, "resnet18", file)
-    return weight_server
-
+from tests.weight_server import TINY, as_pth
 
 # The catalogue ----------------------------------------------------------------
 
@@ -125,13 +77,13 @@ def test_voc_models_are_described_before_they_are_fetched(name, parameters):
 # Whole models -----------------------------------------------------------------
 
 
-def test_a_published_model_loads_by_name_and_then_without_network(tiny, weight_server):
+def test_a_published_model_loads_by_name_and_then_offline(voc_tiny, weight_server):
     seen: list[Fetched] = []
     loaded = load_model("voc-tiny", on_progress=seen.append)
     assert seen[-1].share == 1
     assert loaded.spec == TINY
     assert not loaded.training
-    for key, value in tiny.state_dict().items():
+    for key, value in voc_tiny.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value), key
     weight_server.stop()
     seen.clear()
@@ -143,20 +95,21 @@ def test_a_published_model_loads_by_name_and_then_without_network(tiny, weight_s
     }
 
 
-def test_offline_is_no_fault_of_the_users(tiny, weight_server):
+def test_offline_is_no_fault_of_the_users(voc_tiny, weight_server):
     weight_server.stop()
     with pytest.raises(DownloadError, match="put it at") as caught:
         load_model("voc-tiny")
     assert not isinstance(caught.value, InputError)
 
 
-def test_photographs_keep_their_colours(tiny):
+def test_photographs_keep_their_colours(voc_tiny):
     """8-bit pixels are divided by 255 as in torchvision, not stretched."""
     image = np.random.default_rng(0).integers(90, 120, (48, 64, 3), np.uint8)
-    mean, std = (torch.tensor(v)[:, None, None] for v in (COLOURS.mean, COLOURS.std))
+    colours = TINY.normalization
+    mean, std = (torch.tensor(v)[:, None, None] for v in (colours.mean, colours.std))
     x = (torch.from_numpy(image).permute(2, 0, 1) / 255 - mean) / std
     with torch.inference_mode():
-        expected = tiny(x[None])[0].argmax(0)
+        expected = voc_tiny(x[None])[0].argmax(0)
     labels = predict(load_model("voc-tiny"), image, device="cpu").labels
     assert np.array_equal(labels, expected)
     assert len(np.unique(labels)) > 1
@@ -178,7 +131,9 @@ class Evil:
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_code_in_a_file_is_not_run(tiny, weight_server, monkeypatch, tmp_path, legacy):
+def test_code_in_a_file_is_not_run(
+    voc_tiny, weight_server, monkeypatch, tmp_path, legacy
+):
     """Even where its hash is in the catalogue."""
     folder = tmp_path / "evil"
     monkeypatch.setenv("EVIL_FOLDER", str(folder))
@@ -206,8 +161,8 @@ def test_a_users_own_pickle_stays_refused(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["missing", "surplus", "shape"])
-def test_weights_must_fit_exactly(tiny, weight_server, monkeypatch, change):
-    state = tiny.state_dict()
+def test_weights_must_fit_exactly(voc_tiny, weight_server, monkeypatch, change):
+    state = voc_tiny.state_dict()
     if change == "missing":
         del state["head.bias"]
     elif change == "surplus":
