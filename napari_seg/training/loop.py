@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -53,6 +54,14 @@ class TrainOptions(Options):
         "Loss",
         "What training makes small: cross entropy for each pixel, Dice for overlap.",
         choices=tuple(LOSSES),
+    )
+    class_weights: str = option(
+        "none",
+        "Class weights",
+        "Balanced: in the entropy, the pixels of each class weigh as much together as "
+        "those of any other, so that thin or rare classes are not passed over. Dice "
+        "counts classes alike anyway.",
+        choices=("none", "balanced"),
     )
     learning_rate: float = option(
         3e-3,
@@ -213,7 +222,7 @@ def train(
     half = options.precision == "bfloat16" or (
         options.precision == "auto" and device.type == "cuda"
     )
-    loss_function = loss or LOSSES[options.loss]
+    loss_function = loss or _loss(options)
     optimizer = _optimizer(model, options)
     norms = _Norms(model, options)
     average = _Average(model, options.average)
@@ -268,6 +277,13 @@ def train(
     finally:
         average.finish()
         model.eval()
+
+
+def _loss(options: TrainOptions) -> Loss:
+    loss = LOSSES[options.loss]
+    if options.class_weights == "none":
+        return loss
+    return partial(loss, class_weights=options.class_weights)
 
 
 def _optimizer(model: SegmentationModel, options: TrainOptions) -> torch.optim.AdamW:

@@ -6,26 +6,35 @@ before anything is computed, so that they add nothing to the value, to a denomin
 to the gradient.  With one logit (K = 1) the target is 0 or 1 and the probability a
 sigmoid; otherwise it is the softmax over K.  Without a single counted pixel a loss is 0
 and its gradient too.
+
+Class weights are K values from 0 up (with one logit two, of 0 and of 1), or
+``"balanced"``: the pixels of each class that occurs weigh as much together as those of
+any other, as Dice counts classes anyway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_seg.errors import LabelsError
+from napari_seg.errors import InputError, LabelsError
 
 __all__ = [
     "LOSSES",
+    "ClassWeights",
     "bce_dice_loss",
     "bce_loss",
     "ce_dice_loss",
     "cross_entropy_loss",
     "dice_loss",
 ]
+
+
+ClassWeights: TypeAlias = Tensor | str | None
 
 
 def _counted(
@@ -64,12 +73,50 @@ def _probabilities(pixels: Tensor) -> Tensor:
     return pixels.sigmoid() if pixels.shape[1] == 1 else pixels.softmax(dim=1)
 
 
+def _checked_weights(class_weights: ClassWeights, pixels: Tensor) -> Tensor | None:
+    """Return given weights on the device and in the dtype of the logits."""
+    if class_weights is None or class_weights == "balanced":
+        return None
+    if isinstance(class_weights, str):
+        raise InputError(
+            f"class_weights is {class_weights!r}; give one number for each class, or "
+            "'balanced'."
+        )
+    n_classes = max(pixels.shape[1], 2)
+    weights = torch.as_tensor(class_weights).to(pixels)
+    if weights.shape != (n_classes,) or not bool((weights >= 0).all()):
+        raise InputError(
+            f"The class weights have shape {tuple(weights.shape)}; they must be "
+            f"{n_classes} numbers from 0 up, one for each class."
+        )
+    return weights
+
+
+def _pixel_weights(
+    ids: Tensor, pixels: Tensor, class_weights: ClassWeights
+) -> Tensor | None:
+    """Return what each pixel weighs by its class, (P,), or None where all are alike."""
+    if class_weights == "balanced":
+        counts = torch.bincount(ids, minlength=max(pixels.shape[1], 2))
+        return counts.to(pixels).clamp_min(1).reciprocal()[ids]
+    weights = _checked_weights(class_weights, pixels)
+    return None if weights is None else weights[ids]
+
+
+def _mean(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the weighted mean of (P,) losses; 0 where nothing weighs anything."""
+    if weights is None:
+        return losses.sum() / max(losses.numel(), 1)
+    tiny = torch.finfo(losses.dtype).tiny
+    return (losses * weights).sum() / weights.sum().clamp_min(tiny)
+
+
 def dice_loss(
     logits: Tensor,
     target: Tensor,
     *,
     ignore_index: int = 255,
-    class_weights: Tensor | None = None,
+    class_weights: ClassWeights = None,
 ) -> Tensor:
     """Return 1 − soft Dice, averaged over the classes present in the target.
 
@@ -86,8 +133,9 @@ def dice_loss(
         (N, H, W), integer class ids.
     ignore_index : int
         Target value that marks unknown pixels.
-    class_weights : Tensor or None
-        (K,), weights of the mean over classes.
+    class_weights : Tensor, "balanced" or None
+        (K,), weights of the mean over classes, which is balanced without any. With
+        one logit there is one class to overlap with, and nothing to weigh.
 
     Returns
     -------
@@ -98,6 +146,8 @@ def dice_loss(
     ------
     LabelsError
         If the shapes do not fit, or a class id is outside 0..K−1.
+    InputError
+        If there are not as many weights as classes, or one is below 0.
     """
     pixels, ids = _counted(logits, target, ignore_index)
     truth = _one_hot(ids, pixels)
@@ -106,15 +156,17 @@ def dice_loss(
     overlap = (probabilities * truth).sum(dim=0)
     total = probabilities.sum(dim=0) + truth.sum(dim=0)
     present = truth.sum(dim=0) > 0
+    weights = _checked_weights(class_weights, pixels)
+    if weights is not None and pixels.shape[1] > 1:
+        present &= weights > 0
+    else:
+        weights = None
     if not present.any():
         # Nothing to overlap with: with one logit, all-background pixels still have a
         # probability mass to push down, which is left to the cross-entropy term.
         return pixels.sum() * 0 if pixels.numel() == 0 else (total * 0).sum()
     dice = 2 * overlap[present] / total[present]
-    if class_weights is None:
-        return 1 - dice.mean()
-    weights = class_weights.to(dice)[present]
-    return 1 - (dice * weights).sum() / weights.sum()
+    return 1 - _mean(dice, None if weights is None else weights[present].to(dice))
 
 
 def bce_loss(
@@ -122,11 +174,13 @@ def bce_loss(
     target: Tensor,
     *,
     ignore_index: int = 255,
-    class_weights: Tensor | None = None,
+    class_weights: ClassWeights = None,
 ) -> Tensor:
     """Return the binary cross entropy, averaged over counted pixels and logits.
 
-    Each of the K logits is a yes-or-no question of its own (sigmoid).
+    Each of the K logits is a yes-or-no question of its own (sigmoid). Class weights
+    are those of the questions; ``"balanced"`` ones, and the two that go with one
+    logit, are those of the pixels by their class, as in :func:`cross_entropy_loss`.
 
     See :func:`dice_loss` for parameters and errors.
     """
@@ -134,9 +188,10 @@ def bce_loss(
     losses = F.binary_cross_entropy_with_logits(
         pixels, _one_hot(ids, pixels), reduction="none"
     )
-    if class_weights is not None:
-        losses = losses * class_weights.to(losses)
-    return losses.sum() / max(losses.numel(), 1)
+    if class_weights == "balanced" or pixels.shape[1] == 1:
+        return _mean(losses.mean(dim=1), _pixel_weights(ids, pixels, class_weights))
+    weights = _checked_weights(class_weights, pixels)
+    return _mean((losses if weights is None else losses * weights).flatten(), None)
 
 
 def cross_entropy_loss(
@@ -144,7 +199,7 @@ def cross_entropy_loss(
     target: Tensor,
     *,
     ignore_index: int = 255,
-    class_weights: Tensor | None = None,
+    class_weights: ClassWeights = None,
 ) -> Tensor:
     """Return the cross entropy of the softmax, averaged over counted pixels.
 
@@ -153,13 +208,13 @@ cross_entropy`. With one logit it is :func:`bce_loss`.
 
     See :func:`dice_loss` for parameters and errors.
     """
-    if logits.shape[1] == 1:
-        return bce_loss(logits, target, ignore_index=ignore_index)
+    if logits.ndim == 4 and logits.shape[1] == 1:
+        return bce_loss(
+            logits, target, ignore_index=ignore_index, class_weights=class_weights
+        )
     pixels, ids = _counted(logits, target, ignore_index)
-    if not ids.numel():
-        return pixels.sum()
-    weight = None if class_weights is None else class_weights.to(pixels)
-    return F.cross_entropy(pixels, ids, weight)
+    losses = F.cross_entropy(pixels, ids, reduction="none")
+    return _mean(losses, _pixel_weights(ids, pixels, class_weights))
 
 
 def bce_dice_loss(
@@ -167,7 +222,7 @@ def bce_dice_loss(
     target: Tensor,
     *,
     ignore_index: int = 255,
-    class_weights: Tensor | None = None,
+    class_weights: ClassWeights = None,
 ) -> Tensor:
     """Return :func:`bce_loss` + :func:`dice_loss`."""
     return bce_loss(
@@ -182,7 +237,7 @@ def ce_dice_loss(
     target: Tensor,
     *,
     ignore_index: int = 255,
-    class_weights: Tensor | None = None,
+    class_weights: ClassWeights = None,
 ) -> Tensor:
     """Return :func:`cross_entropy_loss` + :func:`dice_loss`.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,6 +51,24 @@ def test_every_loss_is_learned_from(tiny_unet, toy_examples, sampler, loss):
             logits = model(torch.from_numpy(toy_examples[0].image)[None])
         found, truth = logits[0].argmax(dim=0).numpy(), toy_examples[0].labels
         assert (found == truth).mean() > 0.95
+
+
+def test_balanced_classes_teach_a_rare_one_sooner(tiny_unet, toy_examples):
+    """One in a hundred pixels: after a few steps, more of them are found."""
+    rare = [replace(each, labels=each.labels.copy()) for each in toy_examples]
+    for each in rare:
+        keep = np.random.default_rng(0).random(each.labels.shape) < 0.02
+        each.labels[(each.labels == 1) & ~keep] = 255
+    found = []
+    for choice in ("none", "balanced"):
+        model = tiny_unet()
+        options = changed(loss="cross_entropy", class_weights=choice)
+        list(train(model, CropSampler(rare, 32, seed=0), options, Budget(steps=25)))
+        with torch.no_grad():
+            logits = model(torch.from_numpy(toy_examples[0].image)[None])
+        squares = torch.from_numpy(toy_examples[0].labels == 1)
+        found.append(float((logits[0].argmax(dim=0) == 1)[squares].float().mean()))
+    assert found[1] > found[0] + 0.2, found
 
 
 def test_auxiliary_head_is_trained_too(toy_examples):

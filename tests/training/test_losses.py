@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_seg.errors import LabelsError
+from napari_seg.errors import InputError, LabelsError
 from napari_seg.training.losses import (
     LOSSES,
     bce_dice_loss,
@@ -114,13 +114,16 @@ class TestOneLogit:
         torch.testing.assert_close(cross_entropy_loss(self.LOGITS, target), entropy)
         torch.testing.assert_close(dice_loss(self.LOGITS, target), 1 - dice)
 
-    def test_two_logits_ask_the_same_question(self):
+    @pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 3.0]), "balanced"])
+    def test_two_logits_ask_the_same_question(self, weights):
         """The sigmoid of a difference is the softmax over two."""
         two = torch.cat([torch.zeros_like(self.LOGITS), self.LOGITS], dim=1)
         target = target_of(1, 0, UNKNOWN)
-        torch.testing.assert_close(
-            cross_entropy_loss(two, target), cross_entropy_loss(self.LOGITS, target)
-        )
+        for loss in (cross_entropy_loss, bce_loss):
+            torch.testing.assert_close(
+                cross_entropy_loss(two, target, class_weights=weights),
+                loss(self.LOGITS, target, class_weights=weights),
+            )
 
     @every_loss
     def test_background_alone_is_finite(self, loss):
@@ -141,24 +144,41 @@ class TestUnknownPixels:
         n_classes=st.integers(1, 4),
         share=st.floats(0, 1),
         value=poison,
+        weighted=st.sampled_from(["no", "balanced", "given"]),
+        mark=st.sampled_from([UNKNOWN, 254, -1, -100]),
         seed=st.integers(0, 1000),
     )
     def test_nothing_under_them_counts(
-        self, loss, shape, n_classes, share, value, seed
+        self, loss, shape, n_classes, share, value, weighted, mark, seed
     ):
-        """Neither value nor gradient changes with the logits there."""
+        """Neither value nor gradient changes with logits or truth there."""
         generator = torch.Generator().manual_seed(seed)
         batch, height, width = shape
         logits = torch.randn(batch, n_classes, height, width, generator=generator)
-        target = torch.randint(max(n_classes, 2), shape, generator=generator)
+        ids = max(n_classes, 2)
         unknown = torch.rand(shape, generator=generator) < share
-        target[unknown] = UNKNOWN
+        known = torch.randint(ids, shape, generator=generator)
+        # What the truth was under the mark, and which id marks it.
+        targets = [
+            torch.where(unknown, torch.randint(ids, shape, generator=generator), known)
+            for _ in range(2)
+        ]
+        for target, sign in zip(targets, (UNKNOWN, mark), strict=True):
+            target[unknown] = sign
         changed = torch.where(unknown[:, None], torch.tensor(value), logits)
+        weights = {"given": torch.rand(ids, generator=generator)}.get(weighted)
 
         results = []
-        for given_logits in (logits, changed):
+        for given_logits, target, sign in zip(
+            (logits, changed), targets, (UNKNOWN, mark), strict=True
+        ):
             leaf = given_logits.clone().requires_grad_()
-            result = loss(leaf, target)
+            result = loss(
+                leaf,
+                target,
+                ignore_index=sign,
+                class_weights="balanced" if weighted == "balanced" else weights,
+            )
             result.backward()
             results.append((result.detach(), leaf.grad))
         assert torch.equal(results[0][0], results[1][0])
@@ -196,6 +216,50 @@ class TestUnknownPixels:
         torch.testing.assert_close(loss(logits, target.byte()), loss(logits, target))
 
 
+class TestWeights:
+    @settings(max_examples=40, deadline=None)
+    @given(seed=st.integers(0, 1000), n_classes=st.integers(1, 4))
+    def test_balanced_is_the_mean_over_the_classes(self, seed, n_classes):
+        generator = torch.Generator().manual_seed(seed)
+        logits = torch.randn(1, n_classes, 3, 5, generator=generator)
+        target = torch.randint(max(n_classes, 2), (1, 3, 5), generator=generator)
+        for loss in (cross_entropy_loss, bce_loss):
+            each = []
+            for class_id in target.unique():
+                alone = torch.where(target == class_id, target, UNKNOWN)
+                each.append(loss(logits, alone))
+            torch.testing.assert_close(
+                loss(logits, target, class_weights="balanced"),
+                torch.stack(each).mean(),
+            )
+        torch.testing.assert_close(
+            dice_loss(logits, target, class_weights="balanced"),
+            dice_loss(logits, target),
+        )
+
+    @every_loss
+    def test_a_class_without_weight_teaches_nothing(self, loss):
+        """Also where it is the only one: no NaN, which would end training."""
+        logits = LOGITS.clone().requires_grad_()
+        weights = torch.tensor([0.0, 1.0])
+        value = loss(logits, target_of(0, 0, 0), class_weights=weights)
+        value.backward()
+        assert value.isfinite()
+        assert logits.grad.isfinite().all()
+        if loss is not bce_loss and loss is not bce_dice_loss:
+            # The binary losses still ask whether it is the other class.
+            assert value.item() == 0
+            assert not logits.grad.any()
+
+    @every_loss
+    @pytest.mark.parametrize(
+        "weights", [torch.ones(1), torch.ones(3), -torch.ones(2), "heavy"]
+    )
+    def test_weights_that_do_not_fit_are_refused(self, loss, weights):
+        with pytest.raises(InputError, match=r"one( number)? for each class"):
+            loss(LOGITS, target_of(0, 1, 1), class_weights=weights)
+
+
 @given(seed=st.integers(0, 10_000), n_classes=st.integers(2, 5))
 @settings(max_examples=50, deadline=None)
 def test_cross_entropy_is_torchs(seed, n_classes):
@@ -225,6 +289,17 @@ def test_dice_and_cross_entropy_are_monais():
     torch.testing.assert_close(dice_loss(logits, target), dice(logits, target[:, None]))
     torch.testing.assert_close(
         ce_dice_loss(logits, target), both(logits, target[:, None])
+    )
+    weights = torch.tensor([1.0, 2.0, 4.0])
+    weighted = torch.nn.CrossEntropyLoss(weight=weights)(logits, target)
+    torch.testing.assert_close(
+        monai_losses.DiceCELoss(**options, **exact, weight=weights, lambda_dice=0.0)(
+            logits, target[:, None]
+        ),
+        weighted,
+    )
+    torch.testing.assert_close(
+        cross_entropy_loss(logits, target, class_weights=weights), weighted
     )
 
 
