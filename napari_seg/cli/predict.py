@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_seg.cli.arguments import (
     add_device,
@@ -19,8 +20,14 @@ from napari_seg.cli.arguments import (
 from napari_seg.cli.progress import Progress, show_fetching
 from napari_seg.cli.report import Report
 from napari_seg.errors import InputError
+from napari_seg.options import as_arguments
+
+if TYPE_CHECKING:
+    from napari_seg.inference.predict import PredictOptions
 
 __all__ = ["add_arguments", "run"]
+
+_CRF = "crf_"
 
 Failure = tuple[Path, InputError]
 
@@ -61,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write INPUT_instances: connected pixels of a class have one number",
     )
-    add_options(parser, PredictOptions())
+    defaults = PredictOptions()
+    add_options(parser, defaults)
+    add_options(parser, defaults.crf_options, "with --crf", _CRF)
     add_device(parser)
     add_json(parser)
     add_progress(parser)
@@ -72,7 +81,6 @@ def run(given: argparse.Namespace) -> Report:
     from napari_seg.cli.files import find_images
     from napari_seg.cli.segmenting import Segmenter, check_targets
     from napari_seg.inference.device import pick_device
-    from napari_seg.inference.predict import PredictOptions
     from napari_seg.models.checkpoint import load_model
 
     images = find_images(given.inputs)
@@ -83,7 +91,7 @@ def run(given: argparse.Namespace) -> Report:
     segmenter = Segmenter(
         model=model,
         folder=given.output,
-        options=given_options(given, PredictOptions()),
+        options=_options(given),
         axes=given.axes,
         device=pick_device(given.device),
         instances=given.instances,
@@ -103,6 +111,17 @@ def run(given: argparse.Namespace) -> Report:
         status=2 if failures else 0,
         complaint=_complaint(failures, len(images)) if failures else "",
     )
+
+
+def _options(given: argparse.Namespace) -> PredictOptions:
+    from napari_seg.inference.predict import PredictOptions
+
+    options = given_options(given, PredictOptions())
+    crf = given_options(given, options.crf_options, _CRF)
+    if crf != options.crf_options and not options.crf:
+        flags = " ".join(as_arguments(crf, options.crf_options, _CRF))
+        raise InputError(f"{flags} needs --crf, too: without it there is no CRF.")
+    return replace(options, crf_options=crf)
 
 
 def _segment_all(

@@ -49,14 +49,14 @@ class CRFOptions(Options):
 
     iterations: int = option(
         5,
-        "Iterations",
+        "CRF iterations",
         "Steps of the mean field. More steps carry evidence farther and cost time.",
         minimum=1,
         maximum=20,
     )
     radius: int = option(
         6,
-        "Window radius",
+        "CRF window radius",
         "How far one pixel sees in one step. Time and memory grow with its square.",
         minimum=1,
         maximum=16,
@@ -64,7 +64,7 @@ class CRFOptions(Options):
     )
     appearance_weight: float = option(
         4.0,
-        "Edge weight",
+        "CRF edge weight",
         "How strongly near pixels of similar brightness or colour share a class.",
         minimum=0,
         maximum=100,
@@ -72,7 +72,7 @@ class CRFOptions(Options):
     )
     appearance_distance: float = option(
         4.0,
-        "Edge distance",
+        "CRF edge distance",
         "Distance over which brightness is compared.",
         minimum=0.1,
         maximum=1000,
@@ -80,7 +80,7 @@ class CRFOptions(Options):
     )
     appearance_intensity: float = option(
         0.05,
-        "Edge contrast",
+        "CRF edge contrast",
         "Brightness difference that counts as an edge; 1 is the image's full range.",
         minimum=0.001,
         maximum=10,
@@ -88,7 +88,7 @@ class CRFOptions(Options):
     )
     smoothness_weight: float = option(
         0.5,
-        "Smoothness weight",
+        "CRF smoothness weight",
         "How strongly near pixels share a class whatever their brightness.",
         minimum=0,
         maximum=100,
@@ -96,7 +96,7 @@ class CRFOptions(Options):
     )
     smoothness_distance: float = option(
         1.5,
-        "Smoothness distance",
+        "CRF smoothness distance",
         "Distance over which the outline is smoothed.",
         minimum=0.1,
         maximum=1000,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from napari_seg.inference.axes import Box, as_array, read_axes
+from napari_seg.inference.crf import CRFOptions
 from napari_seg.inference.device import pick_device
 from napari_seg.inference.engine import Job, TileResult
 from napari_seg.inference.normalization import channel_ranges
@@ -18,9 +19,6 @@ from napari_seg.inference.runner import Cancelled, TileRunner
 from napari_seg.inference.tiling import choose_tile, clip_box, plan_tiles
 from napari_seg.models.base import SegmentationModel
 from napari_seg.options import Options, option
-
-if TYPE_CHECKING:
-    from napari_seg.inference.crf import CRFOptions
 
 __all__ = ["PredictOptions", "Prediction", "TileResult", "predict", "stream"]
 
@@ -51,13 +49,14 @@ class PredictOptions(Options):
         False,
         "Sharpen edges (CRF)",
         "Move the borders of the mask to edges in the image with a conditional random "
-        "field. Slower.",
+        "field. Mends blurred and coarse masks; a sharp one gets worse. Slower.",
     )
     confidence: bool = option(
         False,
         "Keep confidence",
         "Also keep how sure the model is of each pixel.",
     )
+    crf_options: CRFOptions = field(default_factory=CRFOptions)
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def predict(
     axes: str | None = None,
     device: str | torch.device = "auto",
     tile: int | None = None,
-    crf: bool = False,
+    crf: bool | CRFOptions = False,
     confidence: bool = False,
     *,
     rgb: bool = False,
@@ -103,8 +102,10 @@ def predict(
         rules of :func:`~napari_seg.inference.axes.read_axes`.
     device : str or torch.device
         ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-    tile, crf, confidence, halo
+    tile, confidence, halo
         See :class:`PredictOptions`.
+    crf : bool or CRFOptions
+        Whether to move the borders to edges of the image, or how.
     rgb : bool
         Whether the last axis is known to be RGB or RGBA.
     on_progress : callable or None
@@ -122,7 +123,13 @@ def predict(
         If the device is missing, or its memory too small for the smallest tile.
     """
     image = as_array(image)
-    options = PredictOptions(tile=tile, halo=halo, crf=crf, confidence=confidence)
+    options = PredictOptions(
+        tile=tile,
+        halo=halo,
+        crf=bool(crf),
+        confidence=confidence,
+        crf_options=crf if isinstance(crf, CRFOptions) else CRFOptions(),
+    )
     reading = read_axes(image.shape, image.dtype, model.spec, axes, rgb)
     labels = np.zeros(reading.spatial_shape, np.uint8)
     sure = np.zeros(reading.spatial_shape, np.float32) if confidence else None
@@ -194,7 +201,7 @@ def stream(
     reading = read_axes(image.shape, image.dtype, model.spec, axes, rgb)
     chosen = pick_device(device)
     options = options or PredictOptions()
-    crf = _crf_options() if options.crf else None
+    crf = options.crf_options if options.crf else None
     halo = max(model.halo, options.halo or 0) + (crf.halo if crf else 0)
     halo = -(-halo // model.stride) * model.stride
     planes = reading.indices() if indices is None else indices
@@ -235,10 +242,3 @@ def _automatic_tile(runner: TileRunner, box: Box, halo: int) -> tuple[int, int]:
     budget, limit = cost.budget(runner.device), cost.limit(runner.device)
     height, width = (max(1, span.stop - span.start) for span in box)
     return choose_tile((height, width), halo, runner.stride, budget, limit)
-
-
-def _crf_options() -> CRFOptions:
-    # Imported late: few predictions need it.
-    from napari_seg.inference.crf import CRFOptions
-
-    return CRFOptions()

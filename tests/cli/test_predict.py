@@ -12,6 +12,7 @@ from PIL import Image
 
 import napari_seg
 from napari_seg.cli.segmenting import label_objects
+from napari_seg.inference.crf import CRFOptions
 from napari_seg.models.checkpoint import save_model
 from napari_seg.models.registry import create_model
 from napari_seg.synthetic import synthetic_nuclei
@@ -54,6 +55,21 @@ def test_mask_is_that_of_the_python_function(predict, nuclei, model_file, tmp_pa
         == np.bincount(expected.ravel(), minlength=2).tolist()
     )
     assert output["seconds"] > 0
+
+
+def test_options_of_the_crf(predict, nuclei, model_file, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", nuclei)
+    options = ("--crf-radius", "3", "--crf-appearance-weight", "20")
+    assert "needs --crf" in predict(tmp_path / "a.tif", *options).refusal
+    predict(tmp_path / "a.tif", "--crf", "--confidence", *options)
+    expected = napari_seg.predict(
+        napari_seg.load_model(model_file),
+        nuclei,
+        crf=CRFOptions(radius=3, appearance_weight=20),
+        confidence=True,
+    )
+    found = tifffile.imread(tmp_path / "out" / "a_confidence.tif")
+    np.testing.assert_allclose(found, expected.confidence, atol=1e-6)
 
 
 def test_confidence_and_instances(predict, nuclei, tmp_path):

@@ -17,6 +17,7 @@ from napari_seg.errors import ChannelError, DeviceError, ImageError, InputError
 from napari_seg.inference import predict as predict_module
 from napari_seg.inference import runner
 from napari_seg.inference.axes import read_axes
+from napari_seg.inference.crf import CRFOptions
 from napari_seg.inference.halo import exact_halo
 from napari_seg.inference.normalization import channel_ranges, normalize
 from napari_seg.inference.predict import PredictOptions, predict, stream
@@ -396,13 +397,14 @@ def test_float16_gives_way_where_its_range_ends(
     torch.testing.assert_close(logits, expected, rtol=0, atol=rounding)
 
 
-def test_the_crf_joins_without_seams() -> None:
+@pytest.mark.parametrize("crf", [True, CRFOptions(radius=9, appearance_weight=8)])
+def test_the_crf_joins_without_seams(crf: bool | CRFOptions) -> None:
     model, image = model_of("unet"), smooth_image(100, 160)
     plain = predict(model, image, device="cpu", halo=96)
 
     whole, tiled = (
         predict(
-            model, image, device="cpu", tile=tile, halo=96, crf=True, confidence=True
+            model, image, device="cpu", tile=tile, halo=96, crf=crf, confidence=True
         )
         for tile in (256, 64)
     )
@@ -411,6 +413,21 @@ def test_the_crf_joins_without_seams() -> None:
     assert difference <= 1e-3
     assert changed <= 1e-3
     assert (whole.labels != plain.labels).any()
+
+
+def test_the_crf_goes_by_its_options() -> None:
+    model, image = model_of("unet"), smooth_image(64, 80)
+    without = predict(model, image, device="cpu", confidence=True)
+    idle = CRFOptions(appearance_weight=0, smoothness_weight=0)
+    strong = CRFOptions(appearance_weight=50)
+
+    idle_one, usual, strong_one = (
+        predict(model, image, device="cpu", crf=crf, confidence=True)
+        for crf in (idle, True, strong)
+    )
+
+    assert agreement(idle_one, without) < (1e-5, 1e-3)
+    assert agreement(strong_one, usual)[0] > 0.01
 
 
 @pytest.mark.parametrize(
