@@ -17,14 +17,14 @@ __all__ = ["TINY", "WeightServer", "as_pth"]
 
 _PIECE = 1 << 16
 
-#: A published model of ten thousand parameters.
+#: A published model of half a megabyte.
 TINY = ModelSpec(
     arch="unet",
     encoder=None,
     in_channels=3,
     classes=("background", "cat", "dog"),
     name="voc-tiny",
-    width=4,
+    width=16,
     depth=2,
     gray_as_rgb=True,
     normalization=Normalization(

@@ -175,10 +175,11 @@ class ModelShelf:
             choice_from_file(version.path, f"{version.name}, fine-tuned", version.name)
             for version in reversed(versions)
         ]
-        trained = [*tuned, *self.trained()]
-        if current is not None and not current.untrained and current not in trained:
+        trained, published = [*tuned, *self.trained()], self.published()
+        unlisted = current not in [*trained, *published]
+        if current is not None and not current.untrained and unlisted:
             trained.insert(len(tuned), current)
-        return [*trained, *self.new(in_channels, classes), *self.published()]
+        return [*trained, *self.new(in_channels, classes), *published]
 
     def trained(self) -> list[ModelChoice]:
         """Return bundled models, those in the user's folder, and opened files."""
