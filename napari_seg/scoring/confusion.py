@@ -110,6 +110,7 @@ class Scores:
             "dice": [_number(value) for value in self.dice],
             "mean_iou": _number(self.mean_iou),
             "mean_dice": _number(self.mean_dice),
+            "pixel_accuracy": _number(self.pixel_accuracy),
             "confusion": self.confusion.tolist(),
             "pixels": self.pixels,
         }

@@ -38,6 +38,7 @@ def test_files_agree_with_scikit_learn(run, masks, tmp_path):
     assert result["dice"] == pytest.approx(f1_score(y_true, y_pred, average=None))
     assert result["mean_iou"] == pytest.approx(np.mean(result["iou"]))
     assert result["mean_dice"] == pytest.approx(np.mean(result["dice"]))
+    assert result["pixel_accuracy"] == pytest.approx((y_true == y_pred).mean())
     assert result["pixels"] == known.sum()
 
 

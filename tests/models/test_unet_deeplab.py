@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from napari_seg.models.deeplab import ASPP
 from napari_seg.models.encoders import RESNETS, create_resnet
@@ -13,7 +14,40 @@ from napari_seg.models.registry import create_model
 from napari_seg.models.unet import NORMS
 
 
+def ronneberger(weights: dict[str, torch.Tensor], x: torch.Tensor, depth: int):
+    """Figure 1 of the paper, written down with padded convolutions."""
+
+    def two_convolutions(name: str, x: torch.Tensor) -> torch.Tensor:
+        for layer in (f"{name}.0", f"{name}.3"):
+            assert weights[f"{layer}.weight"].shape[2:] == (3, 3)
+            parts = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
+            x = F.relu(F.conv2d(x, *parts, padding=1))
+        return x
+
+    skips = []
+    for level in range(depth):
+        x = two_convolutions(f"encoder.{level}", x)
+        skips.append(x)
+        x = F.max_pool2d(x, 2)
+    x = two_convolutions("bottleneck", x)
+    for level in range(depth):
+        up = f"decoder.{level}.upsample"
+        x = F.conv_transpose2d(x, weights[f"{up}.weight"], weights[f"{up}.bias"], 2)
+        x = torch.cat([skips.pop(), x], dim=1)
+        x = two_convolutions(f"decoder.{level}.convs", x)
+    return F.conv2d(x, weights["head.weight"], weights["head.bias"])
+
+
 class TestUNet:
+    @pytest.mark.parametrize("depth", [1, 4])
+    def test_is_the_network_of_the_paper(self, depth):
+        torch.manual_seed(0)
+        model = create_model("unet", width=4, depth=depth, norm="none").eval()
+        x = torch.rand(2, 1, 48, 64)
+        with torch.no_grad():
+            expected = ronneberger(model.state_dict(), x, depth)
+            torch.testing.assert_close(model(x), expected)
+
     @pytest.mark.parametrize("depth", [1, 2, 5])
     def test_channels_double_and_size_halves_with_each_level(self, depth):
         model = create_model("unet", width=4, depth=depth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sklearn.metrics import f1_score, jaccard_score
 
 from napari_seg.errors import LabelsError
 from napari_seg.scoring import UNKNOWN, Scores, confusion_matrix, score
+from napari_seg.scoring.tally import Tally
 
 CLASSES = 4
 ids = st.sampled_from([0, 1, 2, 3, UNKNOWN])
@@ -68,6 +70,23 @@ def test_sums_are_exact_beyond_32_bits():
     both = half + half
     np.testing.assert_array_equal(both.confusion, [[2**41 + 2, 6], [10, 2**34]])
     assert both.pixels == 2**41 + 2**34 + 18
+
+
+def test_pixels_are_counted_and_merged_exactly_past_32_bits():
+    """Of an image of 2³³ pixels, the last few are added here."""
+    tally = Tally(3)
+    tally.counts[[0, 1, 1], [0, 0, 1]] = 2**32, 2**31 - 2, 2**31 - 1
+    tally.add(np.ones(7, np.uint8), np.array([0, 0, 0, 0, 1, 1, 1], np.uint8))
+    tally.remove(np.zeros(1, np.uint8), np.zeros(1, np.uint8))
+    image = Scores(tally.counts[:, :3])
+    assert image.pixels == 2**33 + 3
+    both = image + score([[1, 0]], [[1, 1]], n_classes=3)
+    hits = 2**31 + 3
+    misses = 2**31 + 3
+    assert both.confusion[1].tolist() == [misses, hits, 0]
+    assert both.iou[1] == float(Fraction(hits, hits + misses))
+    assert both.dice[0] == float(Fraction(2**33 - 2, 2**33 - 2 + misses))
+    assert both.pixel_accuracy == float(Fraction(2**32 - 1 + hits, both.pixels))
 
 
 def test_counts_piece_by_piece_in_any_dimension():
