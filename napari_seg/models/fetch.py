@@ -190,9 +190,9 @@ def _size(path: Path) -> int:
 
 def _advice(file: PublishedFile, error: requests.RequestException) -> str:
     return (
-        f"{file.name} ({file.megabytes} MB) could not be fetched: {_reason(error)}. "
-        "Try again later, and it goes on where it stopped; or fetch "
-        f"{file.address} in another way and put it at {file.path}"
+        f"Weights could not be fetched: {_reason(error)}. Try again later, and it goes "
+        f"on where it stopped; or get {file.address} ({file.megabytes} MB) in another "
+        f"way and put it at {file.path}"
     )
 
 

@@ -8,7 +8,7 @@ import napari
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
-from qtpy.QtWidgets import QCheckBox, QProgressBar
+from qtpy.QtWidgets import QCheckBox, QLabel, QProgressBar
 
 from napari_seg.errors import DownloadError
 from napari_seg.models import fetch
@@ -44,7 +44,7 @@ def test_a_download_is_shown_cancelled_and_gone_on_with(
     monkeypatch.setattr(fetch, "_REPORT_BYTES", 1 << 16)
     part = MODELS["voc-tiny"].file.part
     weight_server.waits_after = 4 << 16
-    hands.choose(person.combo("model_combo"), "voc-tiny (fetches 0 MB)")
+    hands.choose(person.combo("model_combo"), "voc-tiny")
     person.press("predict_all_button")
     person.wait(lambda: fetching(person) and progress_of(person).value() > 0)
     # The window goes on working meanwhile.
@@ -60,6 +60,7 @@ def test_a_download_is_shown_cancelled_and_gone_on_with(
     assert labels.shape == (SIDE, SIDE)
     assert weight_server.ranges == [None, f"bytes={here}-"]
     assert person.combo("model_combo").currentText() == "voc-tiny"
+    assert person.text("model_note") == ""
     assert person.failures == []
 
 
@@ -67,7 +68,9 @@ def test_offline_says_where_to_put_the_file(
     person: Person, weight_server: WeightServer
 ) -> None:
     weight_server.stop()
-    hands.choose(person.combo("model_combo"), "voc-tiny (fetches 0 MB)")
+    hands.choose(person.combo("model_combo"), "voc-tiny")
+    note = "model_note"
+    assert person.text(note) == "0 MB are fetched before the first prediction."
     person.press("predict_view_button")
     person.wait(lambda: person.failures)
     person.wait(person.idle)
@@ -79,6 +82,11 @@ def test_offline_says_where_to_put_the_file(
     assert file.address in shown
     assert str(file.path) in shown
     assert person.button("predict_view_button").isEnabled()
+    assert f'href="{file.address}"' in person.text(note)
+    assert f'href="{file.path.parent.as_uri()}"' in person.text(note)
+    assert file.path.parent.is_dir()
+    hands.choose(person.combo("model_combo"), "nuclei")
+    assert not person.find(QLabel, note).isVisible()
 
 
 def test_a_new_model_starts_from_imagenet_on_request(
@@ -89,11 +97,12 @@ def test_a_new_model_starts_from_imagenet_on_request(
     hands.choose(person.combo("model_combo"), "New U-Net, small")
     assert not check.isVisible()
     hands.choose(person.combo("model_combo"), "New U-Net, ResNet-18")
-    size = ENCODERS["resnet18"].megabytes
     assert check.isVisible()
-    assert check.text() == f"Start from ImageNet weights (fetches {size} MB)"
     assert not check.isChecked()
+    assert person.text("model_note") == ""
     hands.press_button(check)
+    size = ENCODERS["resnet18"].megabytes
+    assert person.text("model_note") == f"{size} MB are fetched before training."
     assert check.isChecked()
     assert person.combo("model_combo").currentText() == "New U-Net, ResNet-18"
     choice = person.workspace.choice

@@ -64,14 +64,18 @@ class SourcePanel(Panel):
         form.addRow("Image", self.image)
         form.addRow("", self.axes)
         form.addRow("Model", models)
-        self.imagenet = QCheckBox()
+        self.imagenet = QCheckBox("Start from ImageNet weights")
         self.imagenet.setObjectName("imagenet_check")
+        self.imagenet.setAccessibleName(self.imagenet.text())
         self.imagenet.setToolTip(
             "Begin with an encoder that has learned from 1.3 million photographs "
             "(ImageNet, by torchvision) instead of random weights: fewer labels are "
             "needed."
         )
+        self.note = small_label("model_note")
+        self.note.setOpenExternalLinks(True)
         form.addRow("", self.imagenet)
+        form.addRow("", self.note)
         form.addRow("", self.device)
         self.rows.addLayout(form)
 
@@ -114,7 +118,8 @@ class SourcePanel(Panel):
         self.predict_all.clicked.connect(self.predictAllWanted)
         self.cancel.clicked.connect(self.cancelWanted)
         self.show_idle()
-        self.show_imagenet("", chosen=False)
+        self.show_imagenet(None)
+        self.show_note("")
 
     @staticmethod
     def _emit(signal: Any, combo: QComboBox) -> None:
@@ -128,12 +133,15 @@ class SourcePanel(Panel):
         """List the models as (label, data) and mark the chosen one."""
         _fill(self.model, models, chosen, "No model")
 
-    def show_imagenet(self, text: str, *, chosen: bool) -> None:
-        """Offer a trained encoder for a new model; without a text there is none."""
-        self.imagenet.setText(text)
-        self.imagenet.setAccessibleName(text)
-        self.imagenet.setChecked(chosen)
-        self.imagenet.setVisible(bool(text))
+    def show_imagenet(self, chosen: bool | None) -> None:
+        """Offer a trained encoder for a new model; None where there is none."""
+        self.imagenet.setChecked(bool(chosen))
+        self.imagenet.setVisible(chosen is not None)
+
+    def show_note(self, text: str) -> None:
+        """Say something about the model, in rich text; links can be followed."""
+        self.note.setText(text)
+        self.note.setVisible(bool(text))
 
     def show_saved(self, text: str) -> None:
         """Offer to go on with saved work; without a text there is none."""

@@ -9,9 +9,11 @@ from typing import Any
 from napari.layers import Image
 from qtpy.QtWidgets import QFileDialog
 
+from napari_seg._qt.palette import OKABE_ITO
 from napari_seg._qt.panels.source import SourcePanel
 from napari_seg._qt.viewer_link import ViewerLink
-from napari_seg.models.published import Fetched
+from napari_seg.errors import DownloadError
+from napari_seg.models.published import Fetched, PublishedFile
 from napari_seg.workspace import ModelChoice, Progress, Workspace, obstacles
 
 __all__ = ["SourcePresenter"]
@@ -33,7 +35,7 @@ class SourcePresenter:
     ) -> None:
         self._panel, self._workspace, self._link = panel, workspace, link
         self.layer: Image | None = None
-        self._has_fetched = False
+        self._not_fetched: PublishedFile | None = None
         panel.imageChosen.connect(self.choose_image)
         panel.modelChosen.connect(self._choose_model)
         panel.modelFileWanted.connect(self._ask_for_model)
@@ -45,6 +47,7 @@ class SourcePresenter:
         link.imagesChanged.connect(self.follow_layers)
         workspace.changed.connect(self.show)
         workspace.predicting.connect(self._show_progress)
+        workspace.failed.connect(self._failed)
 
     def choose_image(self, layer: Image | None) -> None:
         """Work on the image of a layer."""
@@ -100,10 +103,26 @@ class SourcePresenter:
             # A new model whose classes have changed since it was chosen.
             alike = (c for c in choices if (c.label, c.path) == (chosen.label, None))
             marked = next(alike, None)
-        self._panel.show_models([(_model_row(c), c) for c in choices], marked)
-        self._panel.show_imagenet(
-            _imagenet_text(chosen), chosen=chosen is not None and chosen.imagenet
-        )
+        self._panel.show_models([(c.label, c) for c in choices], marked)
+        self._show_weights(chosen)
+
+    def _show_weights(self, choice: ModelChoice | None) -> None:
+        """Offer ImageNet weights, and say what is fetched, or could not be."""
+        offered = choice is not None and choice.imagenet_file is not None
+        self._panel.show_imagenet(choice.imagenet if choice and offered else None)
+        file = None if choice is None else choice.to_fetch
+        if choice is None or file is None:
+            self._panel.show_note("")
+        elif file == self._not_fetched:
+            self._panel.show_note(_by_hand(file))
+        else:
+            when = "training" if choice.untrained else "the first prediction"
+            self._panel.show_note(f"{file.megabytes} MB are fetched before {when}.")
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, DownloadError) and self._workspace.choice is not None:
+            self._not_fetched = self._workspace.choice.to_fetch
+            self._show_weights(self._workspace.choice)
 
     def show(self) -> None:
         """Show the state of the workspace."""
@@ -135,11 +154,9 @@ class SourcePresenter:
     def _show_progress(self, progress: Progress | Fetched | None) -> None:
         if progress is None:
             self._panel.show_idle()
-            if self._has_fetched:
-                self._has_fetched = False
-                self._show_models()
+            self._show_weights(self._workspace.choice)
         elif isinstance(progress, Fetched):
-            self._has_fetched = True
+            self._not_fetched = None
             self._panel.show_progress(progress.share, progress.text)
         elif progress.done == 0:
             self._panel.show_progress(0, "starting…")
@@ -149,21 +166,19 @@ class SourcePresenter:
         self.show_gates()
 
 
-def _model_row(choice: ModelChoice) -> str:
-    """Return a model in one line, with the size of what has to be fetched first."""
-    file = choice.to_fetch
-    if choice.untrained or file is None:
-        return choice.label
-    return f"{choice.label} (fetches {file.megabytes} MB)"
+def _by_hand(file: PublishedFile) -> str:
+    """Say how to get a file that could not be fetched."""
+    folder = file.path.parent.as_uri()
+    return (
+        f"Not fetched. Get {_link(file.address, 'this file')} in another way and put "
+        f"it into {_link(folder, 'this folder')}."
+    )
 
 
-def _imagenet_text(choice: ModelChoice | None) -> str:
-    """Return the offer to start from ImageNet weights, or nothing."""
-    if choice is None or choice.imagenet_file is None:
-        return ""
-    file = choice.with_imagenet(True).to_fetch
-    size = f" (fetches {file.megabytes} MB)" if file else ""
-    return f"Start from ImageNet weights{size}"
+def _link(address: str, words: str) -> str:
+    # The blue of links disappears on a dark ground.
+    style = f"color: {OKABE_ITO[1]}"
+    return f'<a href="{address}" title="{address}" style="{style}">{words}</a>'
 
 
 def _saved_text(saved_at: float) -> str:
