@@ -320,14 +320,20 @@ def _length(pixels: list[int], spacing: Spacing) -> float:
 
 
 def _area(voxels: list[int], spacing: Spacing) -> float:
-    """Area by marching cubes."""
+    """Area by marching cubes (Lorensen & Cline 1987), inside and outside alike."""
     # Imported late: few masks have three axes.
     from skimage.measure import marching_cubes, mesh_surface_area
 
     if sum(voxels) in (0, 8):
         return 0.0
+    if sum(voxels) > 4:
+        # Where corners touch only diagonally the choice is free; an outline shall be
+        # the same for what is on its other side.
+        voxels = [1 - voxel for voxel in voxels]
     volume = np.array(voxels, np.float32).reshape(2, 2, 2)
-    vertices, faces, *_ = marching_cubes(volume, 0.5, spacing=spacing)
+    vertices, faces, *_ = marching_cubes(
+        volume, 0.5, spacing=spacing, method="lorensen"
+    )
     return float(mesh_surface_area(vertices, faces))
 
 

@@ -8,10 +8,12 @@ from math import hypot, sqrt
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 import napari_seg
 from napari_seg.errors import InputError, LabelsError
@@ -257,6 +259,41 @@ class TestClasses:
         assert total.nsd[2] == 1
         with pytest.raises(InputError, match="same one"):
             scores[0] + boundary_scores(*pairs[0], 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((40, 50), (0.5, 2.0)),
+        ((14, 20, 22), (1.0,) * 3),
+        ((14, 20, 22), (3.0, 0.7, 1.0)),
+    ],
+)
+def test_surface_dice_is_that_of_the_authors_program(shape, spacing):
+    """MONAI's tables of lengths and areas are those of Nikolov et al."""
+    metrics = pytest.importorskip("monai.metrics")
+    rng = np.random.default_rng(0)
+    pair = [gaussian_filter(rng.standard_normal(shape), 2) > 0.02 for _ in range(2)]
+    tensors = [torch.from_numpy(np.stack([~mask, mask])[None]).float() for mask in pair]
+    for tolerance in (0.5, 1, 2, 3.3):
+        expected = metrics.compute_surface_dice(
+            *tensors,
+            [tolerance] * 2,
+            include_background=True,
+            spacing=spacing,
+            use_subvoxels=True,
+        )
+        found = boundary_scores(*pair, tolerance, 2, spacing=spacing)
+        np.testing.assert_allclose(found.nsd, expected[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (3, 0.7, 1)])
+def test_an_outline_is_the_same_from_both_sides(spacing):
+    volume = np.random.default_rng(0).integers(0, 2, (9, 9, 9))
+    # Unknown around it, since the image's border is outside both classes.
+    volume = np.pad(volume, 1, constant_values=UNKNOWN)
+    scores = boundary_scores(volume, volume, 1, spacing=spacing)
+    assert scores.surface[0] == pytest.approx(scores.surface[1])
 
 
 def test_the_public_name():
