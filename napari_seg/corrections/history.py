@@ -41,8 +41,6 @@ Step: TypeAlias = tuple[Box, NDArray[np.uint8], NDArray[np.uint8]]
 Stroke: TypeAlias = list[Step]
 """The steps of one stroke, oldest first; boxes may overlap."""
 
-_ONE_STROKE_SECONDS = 1.0
-"""Journals of earlier versions do not number strokes; the dabs of one are close."""
 _STROKE_BYTES = 64 << 20
 """Memory for strokes; a fill of a large image takes twice its pixels."""
 _COMPARED = 1 << 24
@@ -111,11 +109,8 @@ def _same_stroke(earlier: StoredRecord, later: StoredRecord) -> bool:
 
     Numbers begin anew with each run of the program.
     """
-    if earlier.kind != later.kind or earlier.seq >= later.seq:
-        return False
-    if later.stroke is None and later.kind == "edit":
-        return later.time - earlier.time < _ONE_STROKE_SECONDS
-    return later.stroke == earlier.stroke
+    same_run = earlier.seq < later.seq
+    return same_run and (earlier.kind, earlier.stroke) == (later.kind, later.stroke)
 
 
 def _soon_after(earlier: Moment, later: Moment, pause: float) -> bool:

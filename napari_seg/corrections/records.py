@@ -64,15 +64,15 @@ class Record:
         Seconds since 1970.
     seq : int
         Running number within one run of the program.
-    stroke : int or None
+    stroke : int
         Running number of the stroke that the change is a part of, within one run of
-        the program; None in journals of earlier versions.
+        the program.
     """
 
     change: Change
     time: float
     seq: int
-    stroke: int | None = None
+    stroke: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,10 +113,9 @@ class StoredRecord:
         return int(self._header["seq"])
 
     @property
-    def stroke(self) -> int | None:
-        """Number of the stroke, None in journals of earlier versions."""
-        stroke: int | None = self._header.get("stroke")
-        return stroke
+    def stroke(self) -> int:
+        """Running number of the stroke within one run of the program."""
+        return int(self._header["stroke"])
 
     @property
     def region(self) -> Box:
@@ -126,8 +125,7 @@ class StoredRecord:
     @property
     def changed(self) -> int:
         """Number of pixels that got another label or flag."""
-        known: int | None = self._header.get("changed")
-        return _changed(self.before(), self.after()) if known is None else known
+        return int(self._header["changed"])
 
     def before(self) -> Pixels:
         """Decode the box before the change."""

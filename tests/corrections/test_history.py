@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import struct
-import zlib
-
 import numpy as np
 import pytest
 
 from napari_seg.corrections import history as history_module
-from napari_seg.corrections import records as records_module
 from napari_seg.corrections import store as store_module
 from napari_seg.corrections.change import Change, Pixels
 from napari_seg.corrections.history import (
@@ -20,7 +15,6 @@ from napari_seg.corrections.history import (
     state_at,
 )
 from napari_seg.corrections.ledger import Ledger
-from napari_seg.corrections.segments import segments
 from napari_seg.corrections.store import ImageStore
 
 SHAPE = (40, 60)
@@ -200,34 +194,6 @@ def test_forgotten_beginning_leaves_later_moments_right(desk, monkeypatch):
     for moment, arrays in zip(found[::-1], seen[::-1], strict=False):
         assert_same(state_at(desk.store, moment), arrays)
     assert_same(state_at(desk.store, None), seen[-len(found) - 1])
-
-
-def without_numbers(path):
-    """Rewrite a segment as earlier versions wrote it."""
-    content = b""
-    for stored in records_module.stored_records(path):
-        magic, length, size, _ = struct.unpack_from("<4sIII", stored.data)
-        header = json.loads(bytes(stored.data[16 : 16 + length]))
-        del header["stroke"], header["changed"]
-        text, payload = json.dumps(header).encode(), bytes(stored.data[16 + length :])
-        checksum = zlib.crc32(text + payload)
-        content += struct.pack("<4sIII", magic, len(text), size, checksum)
-        content += text + payload
-    path.write_bytes(content)
-
-
-def test_journal_of_an_earlier_version(desk):
-    desk.predict()
-    desk.stroke(5, 5, 2)
-    desk.store.flush()
-    new = moments(desk.store)
-    for path in segments(desk.folder / "journal"):
-        without_numbers(path)
-    old = moments(desk.store)
-    assert [(m.kind, m.pixels, m.strokes) for m in old] == [
-        (m.kind, m.pixels, m.strokes) for m in new
-    ]
-    assert len(last_strokes(desk.store)) == 1
 
 
 # Strokes to undo ----------------------------------------------------------------
