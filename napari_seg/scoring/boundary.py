@@ -40,6 +40,9 @@ Spacing: TypeAlias = tuple[float, ...]
 
 #: Three pixels of 0.1 µm are 0.30000000000000004 µm, and within 0.3.
 _ROUNDING = 1 + 1e-9
+#: Up to so many, shifting a mask by every step within reach is faster than a distance
+#: transform of it: 13 for 2 pixels in 2-D, 515 for 5 voxels in 3-D.
+_MOST_OFFSETS = 600
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,8 +235,7 @@ class _Framed:
     def rim(self, width: float) -> Mask:
         """Return the pixels inside that are at most `width` away from one outside."""
         outside = self.known & ~self.inside
-        distance = distance_transform_edt(~outside, sampling=self.spacing)
-        return np.asarray(self.inside & (distance <= width))
+        return self.inside & _near(outside, width, self.spacing)
 
     def outline(self) -> NDArray[np.uint8]:
         """Return how the 2^n pixels around each point are filled; 0 is no outline."""
@@ -265,8 +267,8 @@ def _surface_sums(
 ) -> tuple[float, float]:
     """Return how much of both outlines is near the other one, and all of both."""
     ours, theirs = one.outline(), other.outline()
-    near = ours[_near(theirs, tolerance, one.spacing)]
-    near_too = theirs[_near(ours, tolerance, one.spacing)]
+    near = ours[_near(theirs > 0, tolerance, one.spacing)]
+    near_too = theirs[_near(ours > 0, tolerance, one.spacing)]
     # Counts first: what is near in full then has the very same sum.
     elements = _elements(one.spacing)
     close, whole = (
@@ -276,13 +278,40 @@ def _surface_sums(
     return float(close @ elements), float(whole @ elements)
 
 
-def _near(outline: NDArray[np.uint8], tolerance: float, spacing: Spacing) -> Mask:
-    """Return the points that lie no farther than the tolerance from an outline."""
-    if not outline.any():
-        # Without a single zero the distance transform is undefined.
-        return np.zeros(outline.shape, bool)
-    distance = distance_transform_edt(outline == 0, sampling=spacing)
-    return np.asarray(distance <= tolerance)
+def _near(targets: Mask, reach: float, spacing: Spacing) -> Mask:
+    """Return where it is no farther than `reach` to the nearest target."""
+    near = np.zeros(targets.shape, bool)
+    if not targets.any():
+        # Without a single target the distance transform is undefined.
+        return near
+    offsets = _ball(reach, spacing, targets.shape)
+    if len(offsets) > _MOST_OFFSETS:
+        distance = distance_transform_edt(~targets, sampling=spacing)
+        return np.asarray(distance <= reach)
+    for offset in offsets:
+        near[_shifted(offset)] |= targets[_shifted(-offset)]
+    return near
+
+
+def _ball(reach: float, spacing: Spacing, shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """Return the steps of at most `reach`, shape (N, ndim), within an array."""
+    sides = [
+        np.arange(-most, most + 1)
+        for size, n in zip(spacing, shape, strict=True)
+        for most in [min(int(reach / size), n - 1)]
+    ]
+    steps = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(
+        -1, len(shape)
+    )
+    squares = (steps * np.array(spacing)) ** 2
+    return np.asarray(steps[squares.sum(axis=1) <= reach**2])
+
+
+def _shifted(offset: NDArray[np.intp]) -> Box:
+    return tuple(
+        slice(int(step), None) if step >= 0 else slice(None, int(step))
+        for step in offset
+    )
 
 
 def _corners(array: NDArray[Any]) -> Iterator[Box]:

@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 
 import napari_seg
 from napari_seg.errors import InputError, LabelsError
-from napari_seg.scoring import UNKNOWN
+from napari_seg.scoring import UNKNOWN, boundary
 from napari_seg.scoring.boundary import boundary_scores
 
 CLASSES = 3
@@ -95,6 +95,21 @@ def test_equals_the_definitions(prediction, truth, tolerance, spacing):
     boundary_iou, nsd = by_definition(prediction, truth, tolerance, spacing)
     np.testing.assert_allclose(found.boundary_iou, boundary_iou)
     np.testing.assert_allclose(found.nsd, nsd)
+
+
+@settings(max_examples=20, deadline=None)
+@given(masks(volumes), masks(volumes), tolerances, st.tuples(sizes, sizes, sizes))
+def test_steps_and_distance_transform_agree(prediction, truth, tolerance, spacing):
+    found = []
+    for most in (0, 10**6):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(boundary, "_MOST_OFFSETS", most)
+            found.append(
+                boundary_scores(prediction, truth, tolerance, CLASSES, spacing=spacing)
+            )
+    scores, expected = found
+    np.testing.assert_array_equal(scores.rim_overlap, expected.rim_overlap)
+    np.testing.assert_array_equal(scores.surface_close, expected.surface_close)
 
 
 class TestInvariants:
