@@ -30,7 +30,7 @@ from scipy.ndimage import distance_transform_edt
 
 from napari_seg.errors import InputError, LabelsError
 from napari_seg.scoring.confusion import confusion_matrix
-from napari_seg.scoring.regions import Box
+from napari_seg.scoring.regions import Box, as_box, changed_box
 from napari_seg.scoring.tally import UNKNOWN
 
 __all__ = ["BoundaryScores", "boundary_scores"]
@@ -204,16 +204,14 @@ def _checked_spacing(given: float | Sequence[float] | None, ndim: int) -> Spacin
 
 def _surroundings(mask: Mask, tolerance: float, spacing: Spacing) -> Box | None:
     """Return the box beyond which nothing is near enough to count; None if empty."""
-    box = []
-    for axis, size in enumerate(spacing):
-        others = tuple(i for i in range(mask.ndim) if i != axis)
-        where = np.flatnonzero(mask.any(axis=others))
-        if not len(where):
-            return None
-        reach = 1 + ceil(tolerance / size)
-        start, stop = int(where[0]) - reach, int(where[-1]) + 1 + reach
-        box.append(slice(max(start, 0), min(stop, mask.shape[axis])))
-    return tuple(box)
+    box = changed_box(mask, as_box(None, mask.shape))
+    if box is None:
+        return None
+    reaches = (1 + ceil(tolerance / size) for size in spacing)
+    return tuple(
+        slice(max(side.start - reach, 0), min(side.stop + reach, length))
+        for side, reach, length in zip(box, reaches, mask.shape, strict=True)
+    )
 
 
 @dataclass(frozen=True, eq=False)
