@@ -58,3 +58,10 @@ def test_a_twin_gives_the_same_for_tiles_of_any_sequence_of_sizes(
         for shape in [(1, 1, 64, 96), (1, 1, 32, 32), (2, 1, 96, 128), (1, 1, 64, 96)]:
             x = torch.rand(shape).to(memory_format=torch.channels_last)
             torch.testing.assert_close(other(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_separable_convolutions_are_folded_too() -> None:
+    model = create_model("deeplabv3plus", encoder="resnet18", separable=True)
+    other = twin(model, torch.device("cpu"))
+    parts = (*other.aspp.modules(), *other.decoder.modules())
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in parts)
