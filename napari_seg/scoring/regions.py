@@ -158,7 +158,7 @@ def changed_box(changed: NDArray[np.bool_], origin: Box) -> Box | None:
     found = []
     for axis, place in enumerate(origin):
         others = tuple(i for i in range(changed.ndim) if i != axis)
-        hits = changed.any(axis=others).nonzero()[0]
+        hits = np.flatnonzero(changed.any(axis=others))
         if not len(hits):
             return None
         first, last = int(hits[0]), int(hits[-1])

@@ -207,7 +207,7 @@ def _clutter(images: Tensor, draw: _Draw, share: float) -> Tensor:
     field = F.interpolate(
         coarse.to(images.device), size, mode="bicubic", align_corners=False
     )
-    steepness = torch.exp(draw.uniform(0, 3.5))
+    steepness = torch.exp(draw.uniform(0, 5))
     patches = torch.sigmoid(steepness * (field - draw.uniform(-0.8, 0.8)))
     strength = draw.uniform(0.1, 0.6) * draw.chosen(share)
     bright = draw.chosen(0.5)

@@ -62,7 +62,7 @@ _OPTIONS = TrainOptions(
     average=0.999,
     precision="bfloat16",
     augmentation=AugmentOptions(
-        scale=2.0, intensity=1.0, blur=0.3, inversion=0.3, stain=0.3, clutter=0.4
+        scale=2.0, intensity=1.0, blur=0.3, inversion=0.4, stain=0.3, clutter=0.6
     ),
 )
 

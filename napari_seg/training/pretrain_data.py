@@ -57,7 +57,7 @@ def split_nuclei(
             split.left_out[experiment] = [_read(folder, f, spec) for f in files]
             continue
         # Rare experiments are drawn more often than their share, common ones less.
-        weight = len(files) ** -0.5
+        weight = 1 / len(files)
         kept = files[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY]
         if kept:
             split.held_out[experiment] = [_read(folder, f, spec) for f in kept]
