@@ -26,8 +26,9 @@ __all__ = ["Fetching", "fetch"]
 #: Seconds to wait for a connection, and for the next bytes.
 _PATIENCE = (10, 15)
 _CHUNK = 1 << 16
-#: Bytes, or seconds, after which progress is told again.
-_REPORT_BYTES, _REPORT_SECONDS = 1 << 20, 0.1
+#: Seconds after which progress is told again; more often, a fast download would keep
+#: a window busy with drawing it.
+_PACE = 0.1
 
 
 Fetching: TypeAlias = Generator[Fetched, None, None]
@@ -98,7 +99,7 @@ def _acquire(lock: FileLock, file: PublishedFile) -> Fetching:
             return
         except Timeout:
             yield Fetched(file.name, _size(file.part), file.size)
-            time.sleep(_REPORT_SECONDS)
+            time.sleep(_PACE)
 
 
 def _download(file: PublishedFile) -> Fetching:
@@ -144,12 +145,11 @@ def _receive(file: PublishedFile) -> Fetching:
 def _write(answer: requests.Response, part: BinaryIO, state: Fetched) -> Fetching:
     """Append the body to a file; tell the first, the last and some states between."""
     yield state
-    done, told, last = state.done, state.done, time.monotonic()
+    done, told = state.done, time.monotonic()
     for chunk in answer.iter_content(_CHUNK):
         done += part.write(chunk)
-        now = time.monotonic()
-        if done - told >= _REPORT_BYTES or now - last >= _REPORT_SECONDS:
-            told, last = done, now
+        if time.monotonic() - told >= _PACE:
+            told = time.monotonic()
             yield Fetched(state.name, done, state.total)
     if done < state.total:
         raise requests.ConnectionError(f"{state.total - done} bytes are missing")

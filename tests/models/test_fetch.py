@@ -21,7 +21,7 @@ CONTENT = bytes(range(256)) * 2048  # 512 KiB
 
 @pytest.fixture
 def file(weight_server: WeightServer, monkeypatch: pytest.MonkeyPatch) -> PublishedFile:
-    monkeypatch.setattr(module, "_REPORT_BYTES", 1 << 16)
+    monkeypatch.setattr(module, "_PACE", 0)
     return weight_server.offer("tiny", CONTENT)
 
 
