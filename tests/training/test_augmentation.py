@@ -200,4 +200,11 @@ def test_clutter_hides_contrast_but_turns_none_around(seed):
     assert (over >= under - 1e-5).all()
     assert over.max() <= 1 + 1e-5
     assert under.min() >= -1e-5
-    assert ((over - brighter).abs().amax(dim=(1, 2, 3)) > 0.02).all()
+
+
+def test_clutter_is_seen_in_most_of_the_chosen_images():
+    images = torch.rand(60, 1, 48, 48, generator=seeded(1))
+    labels = torch.zeros(60, 48, 48).byte()
+    cluttered, _ = augment(images, labels, replace(NOTHING, clutter=0.5), seeded())
+    changed = ((cluttered - images).abs().amax(dim=(1, 2, 3)) > 0.02).sum()
+    assert 15 < changed < 36
