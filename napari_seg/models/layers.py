@@ -38,7 +38,11 @@ class BatchNorm2d(nn.BatchNorm2d):
             with torch.no_grad():
                 super().forward(x)
         return F.batch_norm(
-            *(x, self.running_mean, self.running_var, self.weight, self.bias),
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
             eps=self.eps,
         )
 
