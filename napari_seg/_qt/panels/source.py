@@ -75,9 +75,10 @@ class SourcePanel(Panel):
         self.note = small_label("model_note")
         self.note.setOpenExternalLinks(True)
         form.addRow("", self.imagenet)
-        form.addRow("", self.note)
         form.addRow("", self.device)
         self.rows.addLayout(form)
+        # Not in the form, which gives a wrapping label twice the height it needs.
+        self.rows.addWidget(self.note)
 
         self.go_on = button(
             "Go on",
