@@ -15,10 +15,12 @@ from typing import Any
 import psutil
 import torch
 
-__all__ = ["RESULTS", "Row", "Section", "machine", "row", "write"]
+__all__ = ["RESULTS", "SHARED_DATA", "Row", "Section", "machine", "row", "write"]
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+#: Real images with masks, beside a checkout.
+SHARED_DATA = ROOT.parent / "shared" / "data"
 _INTRODUCTION = """\
 # Results
 

@@ -13,14 +13,13 @@ each size of batch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import tifffile
 import torch
 
-from benchmarks._report import Row, row
+from benchmarks._report import SHARED_DATA, Row, row
 from napari_seg.inference.predict import predict
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.checkpoint import load_model
@@ -30,7 +29,6 @@ from napari_seg.training.finetune import FinetuneOptions, finetune
 
 __all__ = ["run"]
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 KINDS = ("ecoli_brightfield", "metal_powder_sem")
 WINDOW = 96
 #: Start → steps, sizes of the batch, seeds.

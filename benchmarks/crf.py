@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn.functional import avg_pool2d, interpolate
 
+from benchmarks._report import SHARED_DATA
 from napari_seg.inference.crf import refine
 from napari_seg.scoring.boundary import boundary_scores
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 # Every 16th of dsb2018: 26 fluorescence and 3 histology images, no brightfield.
 IMAGES = {"dsb2018": slice(None, None, 16), "axon_sem": slice(None)}
 WEAKNESSES = ("blurred", "coarse", "sharp")

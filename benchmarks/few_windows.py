@@ -26,12 +26,11 @@ from numpy.typing import NDArray
 
 import napari_seg
 from benchmarks.__main__ import BENCHMARKS
-from benchmarks._report import Row, Section, machine, row, write
+from benchmarks._report import SHARED_DATA, Row, Section, machine, row, write
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.catalog import read_spec
-from napari_seg.scoring.confusion import Scores
+from napari_seg.scoring.confusion import UNKNOWN, Scores
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 KINDS = (
     "axon_sem",
     "beach_grains",
@@ -47,7 +46,6 @@ TITLE = "Starts for four windows"
 WINDOWS, SIDE, STEPS, DRAWS = 4, 96, 190, 3
 #: Images that are scored, of those that no window comes from.
 _SCORED = 4
-_UNKNOWN = 255
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def draw(groups: Sequence[Sequence[Labelled]], seed: int) -> Task:
         source = learned[rng.integers(len(learned))]
         top, left = (int(rng.integers(side - SIDE + 1)) for side in source.truth.shape)
         box = slice(top, top + SIDE), slice(left, left + SIDE)
-        truth = np.full_like(source.truth, _UNKNOWN)
+        truth = np.full_like(source.truth, UNKNOWN)
         truth[box] = source.truth[box]
         # A window of nothing but background is not what anybody accepts first.
         if windows or source.truth[box].any():

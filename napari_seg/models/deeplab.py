@@ -28,7 +28,7 @@ def _conv_bn_relu(
     padding = dilation * (size // 2)
     return nn.Sequential(
         nn.Conv2d(
-            *(in_channels, channels, size, 1, padding, dilation, groups), bias=False
+            in_channels, channels, size, 1, padding, dilation, groups, bias=False
         ),
         BatchNorm2d(channels),
         nn.ReLU(inplace=True),

@@ -29,7 +29,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
 from napari_seg.errors import InputError, LabelsError
-from napari_seg.scoring.confusion import confusion_matrix
+from napari_seg.scoring.confusion import (
+    confusion_matrix,
+    mean_present,
+    plain_number,
+)
 from napari_seg.scoring.regions import Box, as_box, changed_box
 from napari_seg.scoring.tally import UNKNOWN
 
@@ -102,12 +106,12 @@ class BoundaryScores:
     @cached_property
     def mean_boundary_iou(self) -> float:
         """Mean boundary IoU over the classes present; NaN without any."""
-        return _mean(self.boundary_iou)
+        return mean_present(self.boundary_iou)
 
     @cached_property
     def mean_nsd(self) -> float:
         """Mean normalized surface distance over the classes present; NaN without."""
-        return _mean(self.nsd)
+        return mean_present(self.nsd)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists, None where there is no score.
@@ -115,10 +119,10 @@ class BoundaryScores:
         The keys are those that ``napari-seg score --boundary`` adds.
         """
         return {
-            "boundary_iou": _numbers(self.boundary_iou),
-            "nsd": _numbers(self.nsd),
-            "mean_boundary_iou": _numbers([self.mean_boundary_iou])[0],
-            "mean_nsd": _numbers([self.mean_nsd])[0],
+            "boundary_iou": [plain_number(value) for value in self.boundary_iou],
+            "nsd": [plain_number(value) for value in self.nsd],
+            "mean_boundary_iou": plain_number(self.mean_boundary_iou),
+            "mean_nsd": plain_number(self.mean_nsd),
             "tolerance": self.tolerance,
         }
 
@@ -374,12 +378,3 @@ def _ratio(parts: NDArray[Any], wholes: NDArray[Any]) -> NDArray[np.float64]:
     ratios = np.full(len(wholes), nan)
     np.divide(parts, wholes, out=ratios, where=wholes > 0)
     return ratios
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    present = values[~np.isnan(values)]
-    return float(present.mean()) if len(present) else nan
-
-
-def _numbers(values: Sequence[float] | NDArray[np.float64]) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]

@@ -24,6 +24,8 @@ __all__ = [
     "Scores",
     "check_n_classes",
     "confusion_matrix",
+    "mean_present",
+    "plain_number",
     "score",
     "scored_block",
 ]
@@ -76,12 +78,12 @@ class Scores:
     @cached_property
     def mean_iou(self) -> float:
         """Mean IoU over the classes present; NaN without any."""
-        return _mean(self.iou)
+        return mean_present(self.iou)
 
     @cached_property
     def mean_dice(self) -> float:
         """Mean Dice over the classes present; NaN without any."""
-        return _mean(self.dice)
+        return mean_present(self.dice)
 
     @cached_property
     def pixel_accuracy(self) -> float:
@@ -106,22 +108,24 @@ class Scores:
         The keys are those of ``napari-seg score --json``.
         """
         return {
-            "iou": [_number(value) for value in self.iou],
-            "dice": [_number(value) for value in self.dice],
-            "mean_iou": _number(self.mean_iou),
-            "mean_dice": _number(self.mean_dice),
-            "pixel_accuracy": _number(self.pixel_accuracy),
+            "iou": [plain_number(value) for value in self.iou],
+            "dice": [plain_number(value) for value in self.dice],
+            "mean_iou": plain_number(self.mean_iou),
+            "mean_dice": plain_number(self.mean_dice),
+            "pixel_accuracy": plain_number(self.pixel_accuracy),
             "confusion": self.confusion.tolist(),
             "pixels": self.pixels,
         }
 
 
-def _mean(values: NDArray[np.float64]) -> float:
+def mean_present(values: NDArray[np.float64]) -> float:
+    """Return the mean of what is not NaN; NaN without any."""
     present = [value for value in values.tolist() if not isnan(value)]
     return sum(present) / len(present) if present else nan
 
 
-def _number(value: float) -> float | None:
+def plain_number(value: float) -> float | None:
+    """Return a score for JSON: None instead of NaN."""
     return None if isnan(value) else float(value)
 
 

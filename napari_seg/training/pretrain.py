@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ from torch import Tensor
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.checkpoint import load_model, save_model
 from napari_seg.models.registry import adapt_model, create_model
+from napari_seg.scoring.confusion import UNKNOWN, score
 from napari_seg.training.augmentation import AugmentOptions
 from napari_seg.training.loop import Budget, Loss, TrainOptions, train
 from napari_seg.training.losses import ce_dice_loss
@@ -53,7 +55,6 @@ __all__ = ["RECIPES", "KindsLoss", "main", "pretrain"]
 _SCORED = 6
 _EVALUATE_EVERY = 300
 _SHAPES, _SHAPE_SIDE = 300, 192
-_UNKNOWN = 255
 
 _OPTIONS = TrainOptions(
     learning_rate=2e-3,
@@ -218,7 +219,8 @@ def _nuclei_notes(model: SegmentationModel, split: NucleiSplit) -> dict[str, Any
 @torch.inference_mode()
 def image_dice(model: SegmentationModel, example: Example) -> float:
     """Return the foreground Dice of one image; 1 where both masks are empty."""
-    prediction = model(torch.from_numpy(example.image)[None])[0].argmax(dim=0).numpy()
+    image = model.standardize(torch.from_numpy(example.image)[None])
+    prediction = model(image)[0].argmax(dim=0).numpy()
     return _dice(prediction == 1, example.labels == 1)
 
 
@@ -235,8 +237,8 @@ def otsu_dice(example: Example, *, dark: bool) -> float:
 
 
 def _dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    total = int(found.sum() + truth.sum())
-    return 2 * int((found & truth).sum()) / total if total else 1.0
+    dice = float(score(found, truth, n_classes=2).dice[1])
+    return 1.0 if math.isnan(dice) else dice
 
 
 def _scores(
@@ -318,9 +320,9 @@ class KindsLoss:
 
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of (N, K, H, W) logits and (N, H, W) targets, 255 unknown."""
-        known = target != _UNKNOWN
+        known = target != UNKNOWN
         foreground = known.to(target.dtype)
-        foreground[~known] = _UNKNOWN
+        foreground[~known] = UNKNOWN
         for first in self.firsts:
             foreground[target == first] = 0
         loss = ce_dice_loss(logits[:, : self._common], foreground)
@@ -328,7 +330,7 @@ class KindsLoss:
             inside = (target >= first) & (target < end)
             chosen = inside.flatten(1).any(dim=1)
             if chosen.any():
-                ids = torch.where(inside, target - first, _UNKNOWN)[chosen]
+                ids = torch.where(inside, target - first, UNKNOWN)[chosen]
                 share = chosen.float().mean()
                 loss = loss + share * ce_dice_loss(logits[chosen, first:end], ids)
         return loss
