@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ from napari_seg.training.losses import ce_dice_loss
 from napari_seg.training.pretrain_data import (
     Kind,
     NucleiSplit,
+    cells,
     read_kinds,
     shapes,
     split_nuclei,
@@ -54,7 +56,8 @@ __all__ = ["RECIPES", "KindsLoss", "main", "pretrain"]
 #: Held-out images per experiment that are scored while training.
 _SCORED = 6
 _EVALUATE_EVERY = 300
-_SHAPES, _SHAPE_SIDE = 300, 192
+#: Procedural images, and their height and width in pixels.
+_DRAWN, _DRAWN_SIDE = 300, 192
 
 _OPTIONS = TrainOptions(
     learning_rate=2e-3,
@@ -70,18 +73,22 @@ _OPTIONS = TrainOptions(
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What one bundled model is: classes, channels of its first level, steps, crops."""
+    """What one bundled model is: classes, channels of its first level, steps, crops.
+
+    `start` is the model that training goes on from; None starts with random weights.
+    """
 
     foreground: str
     width: int
     steps: int
     crop: int
+    start: str | None = None
 
 
 RECIPES = {
-    "nuclei": _Recipe("nucleus", 24, 12000, 160),
+    "nuclei": _Recipe("nucleus", 16, 12000, 160),
     "nuclei-fast": _Recipe("nucleus", 8, 12000, 160),
-    "generic": _Recipe("foreground", 24, 6000, 128),
+    "generic": _Recipe("foreground", 16, 3000, 128, "nuclei"),
 }
 
 
@@ -93,7 +100,7 @@ def pretrain(
     steps: int | None = None,
     learning_rate: float | None = None,
     seed: int = 0,
-    start: Path | None = None,
+    start: str | os.PathLike[str] | None = None,
     leave_out: Sequence[str] = (),
 ) -> dict[str, float]:
     """Train a bundled model and write it.
@@ -112,8 +119,8 @@ def pretrain(
         Largest one.
     seed : int
         Of weights, crops and augmentation.
-    start : Path, optional
-        Model to go on from, by default random weights.
+    start : str or path-like, optional
+        Model to go on from, by default that of the recipe.
     leave_out : sequence of str
         Experiments that are only scored, or kinds that are not used at all.
 
@@ -128,7 +135,7 @@ def pretrain(
     options = replace(_OPTIONS, crop=min(recipe.crop, _OPTIONS.crop))
     if learning_rate is not None:
         options = replace(options, learning_rate=learning_rate)
-    model = load_model(start) if start else _new_model(name)
+    model = _start(name, start or recipe.start)
     run = _Run(data, output, options, steps or recipe.steps, seed, tuple(leave_out))
     model, notes = (_generic if name == "generic" else _nuclei)(model, run)
     model.spec = model.spec.with_history(
@@ -148,12 +155,17 @@ class _Run:
     leave_out: tuple[str, ...]
 
 
-def _new_model(name: str) -> SegmentationModel:
+def _start(name: str, start: str | os.PathLike[str] | None) -> SegmentationModel:
     recipe = RECIPES[name]
+    classes = ["background", recipe.foreground]
+    if start:
+        model = adapt_model(load_model(start), classes=classes)
+        model.spec = replace(model.spec, name=name)
+        return model
     return create_model(
         "unet",
         in_channels=3,
-        classes=["background", recipe.foreground],
+        classes=classes,
         width=recipe.width,
         name=name,
         gray_as_rgb=True,
@@ -202,14 +214,15 @@ def _nuclei(
         save_model(candidate, latest)
         return mean
 
-    _train(model, split.training, run, evaluate)
+    drawn = cells(_DRAWN, _DRAWN_SIDE, model.spec, run.seed)
+    _train(model, [*split.training, *drawn], run, evaluate)
     return model, _nuclei_notes(model, split)
 
 
 def _nuclei_notes(model: SegmentationModel, split: NucleiSplit) -> dict[str, Any]:
     unseen = split.held_out | split.left_out
     return {
-        "data": "dsb2018 (BBBC038, CC0), 7 of 8 images of each experiment",
+        "data": "dsb2018 (BBBC038, CC0), 7 of 8 images of each experiment; drawn cells",
         "holdout_dice": _scores(model, unseen, None),
         "otsu_dice": _threshold_scores(unseen),
         "holdout_images": {name: len(found) for name, found in unseen.items()},
@@ -270,7 +283,7 @@ def _generic(
 ) -> tuple[SegmentationModel, dict[str, Any]]:
     """Train with a head for each kind; return the model with the common head only."""
     kinds = read_kinds(run.data, model.spec, run.leave_out)
-    kinds.append(shapes(_SHAPES, _SHAPE_SIDE, model.spec, run.seed))
+    kinds.append(shapes(_DRAWN, _DRAWN_SIDE, model.spec, run.seed))
     common = model.spec.classes
     names = [*common, *(f"{k.name} {i}" for k in kinds for i in range(k.classes))]
     many = adapt_model(model, classes=names)
@@ -348,7 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="by default those of the model")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="model to go on from")
+    parser.add_argument("--start", help="model to go on from, a name or a file")
     parser.add_argument(
         "--leave-out",
         action="append",

@@ -20,14 +20,16 @@ from napari_seg.errors import InputError
 from napari_seg.models.spec import ModelSpec
 from napari_seg.training.examples import prepare_image
 from napari_seg.training.sampling import Example
-from napari_seg.training.textures import textured_objects
+from napari_seg.training.textures import stained_cells, textured_objects
 
-__all__ = ["Kind", "NucleiSplit", "read_kinds", "shapes", "split_nuclei"]
+__all__ = ["Kind", "NucleiSplit", "cells", "read_kinds", "shapes", "split_nuclei"]
 
 _HELD_OUT_EVERY = 8
 #: Planes of a stack look alike; so do the many images of a large kind.
 _PLANES = 12
 _IMAGES = 60
+#: Procedural cells are drawn the root of this more often than an experiment.
+_CELLS_WEIGHT = 2
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ def split_nuclei(
         if experiment in leave_out:
             split.left_out[experiment] = [_read(folder, f, spec) for f in files]
             continue
-        # Rare experiments are drawn more often than their share, common ones less.
-        weight = 1 / len(files)
+        # Rare experiments are drawn more often than their share, common ones less: the
+        # sampler takes the root, so each as often as the root of the root of its size.
+        weight = len(files) ** -1.5
         kept = files[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY]
         if kept:
             split.held_out[experiment] = [_read(folder, f, spec) for f in kept]
@@ -136,6 +139,14 @@ def shapes(count: int, side: int, spec: ModelSpec, seed: int) -> Kind:
     return _kind(
         "shapes", [Example(prepare_image(d.image, spec), d.mask) for d in drawn]
     )
+
+
+def cells(count: int, side: int, spec: ModelSpec, seed: int) -> list[Example]:
+    """Return procedural nuclei in stained cells, to train on beside experiments."""
+    rng = np.random.default_rng(seed)
+    drawn = [stained_cells(side, rng) for _ in range(count)]
+    weight = _CELLS_WEIGHT * count**-1.5
+    return [Example(prepare_image(d.image, spec), d.mask, weight) for d in drawn]
 
 
 def _kind(name: str, examples: list[Example]) -> Kind:

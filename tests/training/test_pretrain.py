@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from scipy.ndimage import binary_dilation
 
 from napari_seg.errors import InputError
 from napari_seg.models.catalog import read_spec
 from napari_seg.synthetic import synthetic_nuclei
 from napari_seg.training import pretrain
 from napari_seg.training.pretrain_data import read_kinds, split_nuclei
-from napari_seg.training.textures import textured_objects
+from napari_seg.training.sampling import CropSampler
+from napari_seg.training.textures import stained_cells, textured_objects
 
 SIDES = {"fluorescence": 48, "brightfield": 64}
 
@@ -48,6 +50,8 @@ def data(tmp_path: Path) -> Path:
 def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
     small = pretrain.replace(pretrain._OPTIONS, crop=32, batch=2)
     monkeypatch.setattr(pretrain, "_OPTIONS", small)
+    monkeypatch.setattr(pretrain, "_DRAWN", 3)
+    monkeypatch.setattr(pretrain, "_DRAWN_SIDE", 48)
 
 
 def test_what_is_left_out_is_scored_and_not_trained_on(
@@ -70,14 +74,17 @@ def test_what_is_left_out_is_scored_and_not_trained_on(
 
     folder = data / "dsb2018"
     assert len(split_nuclei(folder, spec, [left_out]).training) == 8
-    assert len(split_nuclei(folder, spec, []).training) == 10
+    both = split_nuclei(folder, spec, []).training
+    assert len(both) == 10
+    sampler = CropSampler(both, 32, seed=0)
+    drawn = [float(sampler.draw()[0].mean()) for _ in range(400)]
+    bright = sum(mean > 0.5 for mean in drawn)
+    assert 100 < bright < 240, "two images of ten, but an experiment of their own"
 
 
 def test_generic_learns_all_kinds_and_keeps_the_common_head(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(pretrain, "_SHAPES", 3)
-    monkeypatch.setattr(pretrain, "_SHAPE_SIDE", 48)
     planes = [synthetic_nuclei((40, 40), n=4, seed=i) for i in range(5)]
     for part, pixels in (
         ("images", np.stack([plane.image for plane in planes])),
@@ -88,7 +95,8 @@ def test_generic_learns_all_kinds_and_keeps_the_common_head(
     output = tmp_path / "generic.safetensors"
     assert pretrain.pretrain("generic", data, output, steps=2) == {}
     spec = read_spec(output)
-    assert spec.classes == ("background", "foreground")
+    assert (spec.name, spec.classes) == ("generic", ("background", "foreground"))
+    assert len(spec.history) == 1 + len(read_spec("nuclei").history), "starts from it"
     assert spec.history[-1]["data"] == "kinds: dsb2018, stack, shapes"
     stack = next(k for k in read_kinds(data, spec) if k.name == "stack").examples
     assert [each.labels.shape for each in stack] == [(40, 40)] * 5
@@ -162,6 +170,26 @@ def test_textured_objects_are_there_and_can_be_seen() -> None:
         for e in drawn
     ]
     assert min(steps) < 0.05 < 0.2 < max(steps)
+
+
+def test_stained_cells_hold_nuclei_darker_than_what_is_around_them() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [stained_cells(128, rng) for _ in range(30)]
+    darker = as_dark = 0
+    for each in drawn:
+        gray = each.image if each.image.ndim == 2 else each.image.mean(axis=-1)
+        assert gray.shape == each.mask.shape == (128, 128)
+        assert each.image.dtype == np.float32
+        assert np.isfinite(each.image).all()
+        nucleus = each.mask == 1
+        if not nucleus.any():
+            continue
+        around = binary_dilation(nucleus, iterations=4) & ~nucleus
+        darker += bool(gray[nucleus].mean() < gray[around].mean())
+        as_dark += bool((gray[~nucleus] < gray[nucleus].mean()).any())
+    assert {each.image.ndim for each in drawn} == {2, 3}, "gray and colour"
+    assert darker > 25
+    assert as_dark > 15, "a threshold would not do"
 
 
 def test_training_goes_on_from_a_model(data: Path, tmp_path: Path) -> None:
