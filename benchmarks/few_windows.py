@@ -5,8 +5,8 @@
 For each labelled 2-D kind of image, four random windows of 96 × 96 with their whole
 truth are given to fine-tuning, as after *Accept view*; the figure is the mean Dice of
 the classes beside background on images that no window comes from.  Side by side, from
-the same windows: random weights, the bundled ``nuclei``, and each MODEL whose history
-says that the kind was left out of its training (`pretrain generic --leave-out KIND`).
+the same windows: random weights, the bundled ``nuclei``, and each MODEL that has not
+seen the kind, as its history says (`pretrain generic --leave-out KIND`).
 """
 
 from __future__ import annotations
@@ -141,9 +141,9 @@ def starts_for(kind: str, models: Sequence[Path]) -> Iterator[tuple[str, str]]:
     yield "random", "random"
     yield "nuclei", "nuclei"
     for path in models:
-        runs = read_spec(path).history
-        if all(kind in run.get("left_out", ()) for run in runs):
-            yield path.stem, str(path)
+        spec = read_spec(path)
+        if all(kind not in run["data"] for run in spec.history):
+            yield spec.name, str(path)
 
 
 def measure(

@@ -1,6 +1,6 @@
-"""Writes the held-out figures of the bundled model into its card, docs/models.md.
+"""Writes the figures of the bundled models into their cards, docs/models.md.
 
-``python tools/model_card.py``; they stand in the history of the model file.
+``python tools/model_card.py``; they stand in the histories of the model files.
 """
 
 from __future__ import annotations
@@ -8,54 +8,50 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from napari_seg.models.catalog import read_spec
+from napari_seg.models.catalog import bundled_models, read_spec
 
 CARD = Path(__file__).resolve().parents[1] / "docs" / "models.md"
-BEGIN = "<!-- figures: python tools/model_card.py -->\n"
-END = "<!-- end of figures -->"
-_UNSEEN = (
-    "3-D fluorescence of a mouse embryo (Tokuoka et al. 2020), a kind not trained on, "
-    "plane by plane"
-)
+_BEGIN = "<!-- figures of {name}: python tools/model_card.py -->\n"
+_END = "<!-- end of figures of {name} -->"
 
 
-def figures(name: str = "nuclei") -> str:
-    """Return the figures as Markdown; empty where the model file holds none."""
-    runs = [run for run in read_spec(name).history if "holdout_dice" in run]
-    return _table(runs[-1]) if runs else ""
+def figures(name: str) -> str:
+    """Return the figures of a model as Markdown; empty where its file holds none."""
+    runs = [run for run in read_spec(name).history if run.get("holdout_dice")]
+    return "\n".join(_table(run) for run in runs)
 
 
 def _table(run: dict[str, Any]) -> str:
-    images = run.get("holdout_images", {})
+    left_out = run["left_out"]
+    steps = f"{run['steps']} steps, seed {run['seed']}"
+    if left_out:
+        names = ", ".join(map(_spelled, left_out))
+        title = f"After {steps}, without a single image of: {names}."
+    else:
+        title = f"After {steps} more, with all experiments."
+    images, otsu = run["holdout_images"], run["otsu_dice"]
     rows = [
-        f"| {experiment.replace('x', ' × ')} | {images.get(experiment, '–')} | "
-        f"{dice:.3f} |"
-        for experiment, dice in run["holdout_dice"].items()
+        f"| {_spelled(name)}{', never seen' * (name in left_out)} | {images[name]} | "
+        f"{dice:.3f} | {otsu[name]:.3f} |"
+        for name, dice in run["holdout_dice"].items()
     ]
-    unseen = run.get("embryo_nuclei_3d_dice")
-    if unseen is not None:
-        rows.append(f"| {_UNSEEN} | 1 stack | {unseen:.3f} |")
-    return "\n".join(
-        [
-            f"Dice of the class *nucleus* after {run['steps']} of "
-            f"{run.get('planned_steps', run['steps'])} planned steps, seed "
-            f"{run['seed']}: the mean over",
-            "the held-out images, which are every eighth of each experiment (modality",
-            "and image size in pixels).",
-            "",
-            "| experiment | held-out images | Dice |",
-            "|---|---|---|",
-            *rows,
-            "",
-        ]
-    )
+    head = ["| experiment | images | Dice | Otsu |", "|---|---|---|---|"]
+    return "\n".join([title, "", *head, *rows, ""])
+
+
+def _spelled(experiment: str) -> str:
+    return experiment.replace("x", " × ")
 
 
 def with_figures(card: str) -> str:
-    """Return the text of the card with the figures of the model file."""
-    head, _, rest = card.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n{figures()}\n{END}{tail}" if figures() else card
+    """Return the text of the card with the figures of the model files."""
+    for name in bundled_models():
+        begin, end = _BEGIN.format(name=name), _END.format(name=name)
+        if begin in card and figures(name):
+            head, _, rest = card.partition(begin)
+            _, _, tail = rest.partition(end)
+            card = f"{head}{begin}\n{figures(name)}\n{end}{tail}"
+    return card
 
 
 if __name__ == "__main__":

@@ -13,17 +13,25 @@ from napari_seg.models.published import MODELS
 from napari_seg.models.spec import ModelSpec
 from napari_seg.resources import bundled_models_folder
 
-__all__ = ["FORMAT", "SUFFIX", "bundled_models", "find_model", "read_spec"]
+__all__ = ["BUNDLED", "FORMAT", "SUFFIX", "bundled_models", "find_model", "read_spec"]
 
 FORMAT = "napari-seg model"
 SUFFIX = ".safetensors"
 
+#: What each bundled model is for, in the order in which they are offered.
+BUNDLED = {
+    "nuclei": "Finds nuclei: fluorescence, histology, stained smears; gray or RGB.",
+    "nuclei-fast": "Finds nuclei, smaller and faster: for large images without a GPU.",
+    "generic": "A start for classes of your own: it has seen many kinds of image. "
+    "Predict, paint a little of each class, fine-tune.",
+}
+
 
 def bundled_models() -> dict[str, Path]:
-    """Return the model files that come with the package, by name."""
-    return {
-        path.stem: path for path in sorted(bundled_models_folder().glob(f"*{SUFFIX}"))
-    }
+    """Return the model files that come with the package, by name; the default first."""
+    folder = bundled_models_folder()
+    files = {name: folder / f"{name}{SUFFIX}" for name in BUNDLED}
+    return {name: path for name, path in files.items() if path.exists()}
 
 
 def find_model(name_or_path: str | os.PathLike[str]) -> Path:

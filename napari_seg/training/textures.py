@@ -65,9 +65,7 @@ def textured_objects(side: int, rng: np.random.Generator) -> DrawnImage:
     low, high = np.percentile(image, (1, 99.8))
     mask = (instances > 0).astype(np.uint8)
     mask[rim] = 2
-    return DrawnImage(
-        ((image - low) / max(high - low, 1e-6)).astype(np.float32), mask
-    )
+    return DrawnImage(((image - low) / max(high - low, 1e-6)).astype(np.float32), mask)
 
 
 def _ellipses(side: int, rng: np.random.Generator) -> NDArray[np.int32]:
@@ -108,10 +106,10 @@ def _texture(side: int, rng: np.random.Generator) -> NDArray[np.float32]:
 def stained_cells(side: int, rng: np.random.Generator) -> DrawnImage:
     """Draw nuclei in cells that absorb light, as in a stained smear or section.
 
-    Cells lie on each other, fold and end in rims, among fibres and debris, so that much
-    that is no nucleus is as dark as one. What is absorbed adds up (Beer-Lambert law),
-    in one gray or in the colours of two stains (Ruifrok & Johnston 2001, "Quantification
-    of histochemical staining by color deconvolution").
+    Cells lie on each other, fold and end in rims, among debris, so that much that is no
+    nucleus is as dark as one. What is absorbed adds up (Beer-Lambert law), in one gray
+    or in the colours of two stains (Ruifrok & Johnston 2001, "Quantification of
+    histochemical staining by color deconvolution").
 
     Parameters
     ----------
@@ -125,47 +123,54 @@ def stained_cells(side: int, rng: np.random.Generator) -> DrawnImage:
     DrawnImage
         Gray or RGB on a bright ground, with 0 anything else and 1 nucleus.
     """
-    shape = (side, side)
-    body, nucleus = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    mask = np.zeros(shape, np.uint8)
     radius = np.exp(rng.uniform(np.log(3.5), np.log(side / 10)))
     crowded = rng.random() < 0.5
-    room = (side / radius) ** 2
-    for _ in range(1 + rng.poisson(room * rng.uniform(0.01, 0.1 if crowded else 0.04))):
-        centre = rng.uniform(0, side, 2)
-        own = radius * rng.uniform(0.7, 1.3)
-        spread = own * rng.uniform(1.8, 6)
-        cell = _blob(shape, centre, spread, 0.25, rng)
-        inner = gaussian_filter(cell, 0.12 * spread)
-        # The rim of a cell, or where it folds, is denser than its middle.
-        rim = (cell * (1 - inner)) ** 2 * rng.choice([0, rng.uniform(0, 6)])
-        body += rng.uniform(0.05, 0.45) * cell + 0.15 * rim
-        if rng.random() < 0.93:
-            own_nucleus = _blob(shape, centre + rng.normal(0, own, 2), own, 0.08, rng)
-            # A rim or fold may be as dark, never what makes a nucleus invisible.
-            nucleus = np.maximum(nucleus, rng.uniform(0.3, 1.1) * own_nucleus)
-            mask |= own_nucleus > 0.5
+    most = 0.1 if crowded else 0.04
+    count = 1 + rng.poisson((side / radius) ** 2 * rng.uniform(0.01, most))
+    body, nucleus, mask = _overlaid_cells(side, radius, count, rng)
     for _ in range(rng.poisson(3)):
         size = radius * rng.choice([rng.uniform(0.1, 0.4), rng.uniform(2, 6)])
-        debris = _blob(shape, rng.uniform(0, side, 2), size, 0.6, rng)
+        debris = _blob(side, rng.uniform(0, side, 2), size, 0.6, rng)
         body += rng.uniform(0.1, 0.6) * debris
     if crowded:
         body += rng.uniform(0.05, 0.4)
     body *= 1 + rng.uniform(0.1, 0.6) * (2 * _texture(side, rng) - 1).clip(-1)
     nucleus *= 1 + rng.uniform(0, 0.6) * (2 * _texture(side, rng) - 1).clip(-1)
-    sharpness = rng.uniform(0.4, 1.4)
-    body, nucleus = gaussian_filter(body, sharpness), gaussian_filter(nucleus, sharpness)
+    blur = rng.uniform(0.4, 1.4)
+    layers = gaussian_filter(body, blur), gaussian_filter(nucleus, blur)
     # Optical density of each stain in red, green and blue; gray where all are one.
-    colours = rng.uniform(0.15, 1.0, (2, 3)) if rng.random() < 0.6 else np.ones((2, 1))
-    density = body[..., None] * colours[0] + nucleus[..., None] * colours[1]
+    stains = rng.uniform(0.15, 1.0, (2, 3)) if rng.random() < 0.6 else np.ones((2, 1))
+    density = np.stack(layers, axis=-1) @ stains
     image = np.exp(-density) + rng.normal(0, rng.uniform(0, 0.03), density.shape)
     if image.shape[2] == 1:
         image = image[..., 0]
     return DrawnImage(image.astype(np.float32), mask)
 
 
+def _overlaid_cells(
+    side: int, radius: float, count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
+    """Return the density of bodies and of nuclei, and where the nuclei are."""
+    body, nucleus = np.zeros((2, side, side), np.float32)
+    mask = np.zeros((side, side), np.uint8)
+    for _ in range(count):
+        centre = rng.uniform(0, side, 2)
+        own = radius * rng.uniform(0.7, 1.3)
+        spread = own * rng.uniform(1.8, 6)
+        cell = _blob(side, centre, spread, 0.25, rng)
+        inner = gaussian_filter(cell, 0.12 * spread)
+        # The rim of a cell, or where it folds, is denser than its middle.
+        rim = (cell * (1 - inner)) ** 2 * rng.choice([0, rng.uniform(0, 6)])
+        body += rng.uniform(0.05, 0.45) * cell + 0.15 * rim
+        if rng.random() < 0.93:
+            inside = _blob(side, centre + rng.normal(0, own, 2), own, 0.08, rng)
+            nucleus = np.maximum(nucleus, rng.uniform(0.3, 1.1) * inside)
+            mask |= inside > 0.5
+    return body, nucleus, mask
+
+
 def _blob(
-    shape: tuple[int, int],
+    side: int,
     centre: NDArray[np.float64],
     radius: float,
     roughness: float,
@@ -180,12 +185,12 @@ def _blob(
     reach = radius * reach.clip(0.2)
     turn, flat = rng.uniform(0, np.pi), rng.uniform(0.6, 1)
     along, across = reach * np.cos(angles), flat * reach * np.sin(angles)
-    blob = np.zeros(shape, np.float32)
+    blob = np.zeros((side, side), np.float32)
     blob[
         polygon(
             centre[0] + along * np.cos(turn) - across * np.sin(turn),
             centre[1] + along * np.sin(turn) + across * np.cos(turn),
-            shape,
+            blob.shape,
         )
     ] = 1
     return blob

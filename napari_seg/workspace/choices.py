@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import ModelFileError
-from napari_seg.models.catalog import SUFFIX, read_spec
-from napari_seg.models.catalog import bundled_models as _bundled
+from napari_seg.models.catalog import BUNDLED, SUFFIX, bundled_models, read_spec
 from napari_seg.models.published import (
     ENCODERS,
     MODELS,
@@ -56,6 +55,8 @@ class ModelChoice:
         Name of a published model, whose file is fetched on first use; or empty.
     imagenet : bool
         Whether the encoder of an untrained model starts from ImageNet weights.
+    hint : str
+        What it is for, in a sentence; or empty.
     """
 
     label: str
@@ -64,6 +65,7 @@ class ModelChoice:
     version: str = ""
     published: str = ""
     imagenet: bool = False
+    hint: str = field(default="", compare=False)
 
     @property
     def untrained(self) -> bool:
@@ -183,7 +185,10 @@ class ModelShelf:
 
     def trained(self) -> list[ModelChoice]:
         """Return bundled models, those in the user's folder, and opened files."""
-        bundled = [choice_from_file(path, name) for name, path in _bundled().items()]
+        bundled = [
+            replace(choice_from_file(path, name), hint=BUNDLED[name])
+            for name, path in bundled_models().items()
+        ]
         saved = [*_readable(sorted(self._folder.glob(f"*{SUFFIX}")))]
         return [*bundled, *saved, *self._opened.values()]
 

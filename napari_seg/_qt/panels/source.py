@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -21,6 +21,8 @@ from napari_seg._qt.panels.bar import Bar
 from napari_seg._qt.panels.common import Panel, button, gate, small_label
 
 __all__ = ["SourcePanel"]
+
+_MODEL_HINT = "The network that predicts."
 
 
 class SourcePanel(Panel):
@@ -47,7 +49,7 @@ class SourcePanel(Panel):
         super().__init__(parent=parent)
         self.image = _combo("image_combo", "Image", "The image layer to work on.")
         self.axes = small_label("axes_label")
-        self.model = _combo("model_combo", "Model", "The network that predicts.")
+        self.model = _combo("model_combo", "Model", _MODEL_HINT)
         self.device = small_label("device_label")
         open_file = QToolButton()
         open_file.setObjectName("model_file_button")
@@ -130,9 +132,13 @@ class SourcePanel(Panel):
         """List the images as (name, data) and mark the chosen one."""
         _fill(self.image, images, chosen, "Open an image to begin")
 
-    def show_models(self, models: Sequence[tuple[str, Any]], chosen: Any) -> None:
-        """List the models as (label, data) and mark the chosen one."""
-        _fill(self.model, models, chosen, "No model")
+    def show_models(self, models: Sequence[tuple[str, Any, str]], chosen: Any) -> None:
+        """List the models as (label, data, what it is for); mark the chosen one."""
+        _fill(self.model, [each[:2] for each in models], chosen, "No model")
+        for row, (*_, hint) in enumerate(models):
+            self.model.setItemData(row, hint, Qt.ItemDataRole.ToolTipRole)
+        hint = self.model.currentData(Qt.ItemDataRole.ToolTipRole)
+        self.model.setToolTip(hint or _MODEL_HINT)
 
     def show_imagenet(self, chosen: bool | None) -> None:
         """Offer a trained encoder for a new model; None where there is none."""

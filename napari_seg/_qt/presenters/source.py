@@ -103,7 +103,7 @@ class SourcePresenter:
             # A new model whose classes have changed since it was chosen.
             alike = (c for c in choices if (c.label, c.path) == (chosen.label, None))
             marked = next(alike, None)
-        self._panel.show_models([(c.label, c) for c in choices], marked)
+        self._panel.show_models([(c.label, c, c.hint) for c in choices], marked)
         self._show_weights(chosen)
 
     def _show_weights(self, choice: ModelChoice | None) -> None:
