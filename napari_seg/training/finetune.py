@@ -18,7 +18,14 @@ from napari_seg.options import option
 from napari_seg.scoring.confusion import Scores
 from napari_seg.training.augmentation import AugmentOptions
 from napari_seg.training.examples import prepare_examples
-from napari_seg.training.guard import Holdout, Verdict, compare, hold_out, known_pixels
+from napari_seg.training.guard import (
+    Holdout,
+    Verdict,
+    compare,
+    hold_out,
+    known_pixels,
+    region_names,
+)
 from napari_seg.training.loop import (
     Budget,
     Step,
@@ -191,8 +198,9 @@ def finetune(
     tuned = copy.deepcopy(model).to(chosen)
     examples = prepare_examples(images, labels, model.spec, ranges)
     old = prepare_examples(*replay, model.spec) if replay else []
-    training, held_out = hold_out(examples, options.holdout)
-    replayed, earlier = hold_out(old, options.holdout)
+    trained = {name for run in model.spec.history for name in run.get("regions", ())}
+    training, held_out = hold_out(examples, options.holdout, trained)
+    replayed, earlier = hold_out(old, options.holdout, trained)
     sampler = _sampler(training, replayed, options, seed, tuned)
     before = _confusions(tuned, held_out, earlier)
     progress = train(
@@ -218,6 +226,7 @@ def finetune(
             "parent": model.spec.name,
             "steps": len(history),
             "known_pixels": known_pixels(training),
+            "regions": sorted({*region_names([*training, *replayed])} - trained),
             "dice_before": verdict.to_dict()["before"]["mean_dice"],
             "dice_after": verdict.to_dict()["after"]["mean_dice"],
         }

@@ -3,19 +3,20 @@
 Labelled images are cut into square regions.  Some are held out: their labels are
 unknown to training and known to the guard only.  Which ones depends on a hash of
 their pixels, not on what else is labelled, so a region that was held out once stays
-held out in every later run, and no score rests on a region that an earlier version
-was trained on.
+held out in every later run.
 
-Rare classes make two exceptions, which end when the class is labelled in more places.
-A class that is labelled in held-out regions alone would never be learned: one of them
-is given to training.  A class that is labelled in none of them would never be judged:
-one more is held out, if training can spare it.
+Rare classes make two exceptions.  A class that is labelled in held-out regions alone
+would never be learned: one of them is given to training.  A class that is labelled in
+none of them would never be judged: one more is held out, if training can spare it.
+
+A model remembers the regions that it was trained on, and none of them is ever held out
+again: no score rests on what an earlier version has seen.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -28,7 +29,7 @@ from napari_seg.models.base import MIN_SIDE, SegmentationModel
 from napari_seg.scoring.confusion import UNKNOWN, Scores, confusion_matrix
 from napari_seg.training.sampling import Example
 
-__all__ = ["Holdout", "Verdict", "compare", "hold_out"]
+__all__ = ["Holdout", "Verdict", "compare", "hold_out", "region_names"]
 
 #: Side of a region in pixels. The same for all images and for ever, since a region
 #: that is cut differently would be another one.
@@ -39,6 +40,8 @@ _MIN_PIXELS = 16
 #: More regions make the verdict slower, but hardly surer.
 _MOST_REGIONS = 128
 _RESAMPLES = 2000
+#: Fewer say nothing about chance: two are both better every fourth time.
+_FEWEST_REGIONS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,16 +54,26 @@ class Region:
         Index of the example.
     box : tuple of slice
         Rows and columns.
-    chance : float
-        From 0 to 1, by its pixels; the lowest are held out.
+    digest : int
+        Hash of its pixels, 64 bits.
     counts : ndarray of int64, shape (256,)
         Pixels by label.
     """
 
     example: int
     box: tuple[slice, slice]
-    chance: float
+    digest: int
     counts: NDArray[np.int64]
+
+    @property
+    def chance(self) -> float:
+        """From 0 to 1, by its pixels alone; the lowest are held out."""
+        return self.digest / 2**64
+
+    @property
+    def name(self) -> str:
+        """By which a model remembers it."""
+        return f"{self.digest >> 32:08x}"
 
     @property
     def known(self) -> int:
@@ -69,7 +82,7 @@ class Region:
 
 
 def hold_out(
-    examples: Sequence[Example], share: float
+    examples: Sequence[Example], share: float, trained: Collection[str] = ()
 ) -> tuple[list[Example], Holdout]:
     """Divide labelled images into what training sees and what the guard keeps.
 
@@ -79,19 +92,23 @@ def hold_out(
         Partly labelled images.
     share : float
         Expected share of the regions to hold out, 0 to 0.9; 0 holds out none.
+    trained : collection of str
+        Names of the regions that the model was trained on, from :func:`region_names`.
 
     Returns
     -------
     training : list of Example
         The examples, with held-out labels set to 255.
     holdout : Holdout
-        The held-out regions; empty where fewer than two regions are labelled.
+        The held-out regions; empty where fewer than two regions are labelled, or all
+        were trained on.
     """
-    regions = sorted(_regions(examples), key=lambda region: region.chance)
-    chosen = [region for region in regions if region.chance < share]
+    regions = sorted(_regions(examples), key=lambda region: region.digest)
+    fresh = [region for region in regions if region.name not in trained]
+    chosen = [region for region in fresh if region.chance < share]
     _release_lonely_classes(chosen, regions)
     if share > 0:
-        _cover_classes(chosen, regions)
+        _cover_classes(chosen, regions, fresh)
     labels = [example.labels.copy() for example in examples]
     for region in chosen:
         labels[region.example][region.box] = UNKNOWN
@@ -99,7 +116,7 @@ def hold_out(
         replace(example, labels=rest)
         for example, rest in zip(examples, labels, strict=True)
     ]
-    chosen.sort(key=lambda region: region.chance)
+    chosen.sort(key=lambda region: region.digest)
     scored = [region for region in chosen if region.known >= _MIN_PIXELS]
     return training, Holdout(examples, scored[:_MOST_REGIONS])
 
@@ -114,10 +131,12 @@ def _release_lonely_classes(chosen: list[Region], regions: Sequence[Region]) -> 
             chosen.remove(max(chosen, key=lambda region: region.counts[class_id]))
 
 
-def _cover_classes(chosen: list[Region], regions: Sequence[Region]) -> None:
-    """Add regions to `chosen` until the guard sees every class that can be spared."""
+def _cover_classes(
+    chosen: list[Region], regions: Sequence[Region], fresh: Sequence[Region]
+) -> None:
+    """Add `fresh` ones to `chosen` until the guard sees all that can be spared."""
     for class_id in np.flatnonzero(_pixels(regions)[:UNKNOWN]):
-        showing = [r for r in regions if r.counts[class_id] >= _MIN_PIXELS]
+        showing = [r for r in fresh if r.counts[class_id] >= _MIN_PIXELS]
         if not any(region in chosen for region in showing):
             spare = (r for r in showing if not _hidden([*chosen, r], regions))
             chosen += islice(spare, 1)
@@ -142,7 +161,12 @@ def _regions(examples: Sequence[Example]) -> Iterator[Region]:
         for box in _squares(example.labels.shape):
             counts = np.bincount(example.labels[box].ravel(), minlength=256)
             if counts[:UNKNOWN].any():
-                yield Region(index, box, _chance(example.image[(..., *box)]), counts)
+                yield Region(index, box, _digest(example.image[(..., *box)]), counts)
+
+
+def region_names(examples: Sequence[Example]) -> list[str]:
+    """Return the names of all regions with a label, by which a model remembers them."""
+    return sorted({region.name for region in _regions(examples)})
 
 
 def _squares(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
@@ -151,10 +175,9 @@ def _squares(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
             yield slice(top, top + _SIDE), slice(left, left + _SIDE)
 
 
-def _chance(pixels: NDArray[np.float32]) -> float:
-    """Return a number from 0 to 1 that depends on the pixels alone."""
+def _digest(pixels: NDArray[np.float32]) -> int:
     digest = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=8)
-    return int.from_bytes(digest.digest(), "big") / 2**64
+    return int.from_bytes(digest.digest(), "big")
 
 
 class Holdout:
@@ -236,7 +259,8 @@ class Verdict:
     regions, pixels : int
         How much the comparison rests on.
     interval : tuple of float
-        90 % bootstrap interval of the change of the mean Dice.
+        90 % bootstrap interval of the change of the mean Dice; NaN where there are
+        fewer than three regions.
     """
 
     before: Scores
@@ -255,15 +279,20 @@ class Verdict:
         return self.after.mean_dice - self.before.mean_dice
 
     @property
+    def judged(self) -> bool:
+        """Whether there are regions enough to tell a change from chance."""
+        return self.regions >= _FEWEST_REGIONS
+
+    @property
     def improved(self) -> bool:
         """Whether the gain lies beyond what chance would give."""
-        return self.regions > 0 and self.gain > 0 and self.interval[0] >= 0
+        return self.judged and self.gain > 0 and self.interval[0] >= 0
 
     @property
     def sentence(self) -> str:
         """The verdict in words."""
-        if self.regions == 0:
-            return "Too little is labelled to judge: accept a second region."
+        if not self.judged:
+            return "Too little is labelled to judge: accept more of the image."
         if self.improved:
             return "Better on held-out pixels."
         if self.gain < 0 and self.interval[1] <= 0:
@@ -277,7 +306,7 @@ class Verdict:
             "after": self.after.to_dict(),
             "regions": self.regions,
             "pixels": self.pixels,
-            "interval": list(self.interval) if self.regions else None,
+            "interval": list(self.interval) if self.judged else None,
             "improved": self.improved,
             "sentence": self.sentence,
         }
@@ -300,10 +329,10 @@ def compare(
     """
     count = len(before)
     old, new = Scores(before.sum(axis=0)), Scores(after.sum(axis=0))
-    if count == 0:
-        return Verdict(old, new, 0, (float("nan"), float("nan")))
+    if count < _FEWEST_REGIONS:
+        return Verdict(old, new, count, (float("nan"), float("nan")))
     rng = np.random.default_rng(seed)
-    draws = rng.integers(count, size=(_RESAMPLES if count > 1 else 1, count))
+    draws = rng.integers(count, size=(_RESAMPLES, count))
     gains = [
         Scores(after[draw].sum(axis=0)).mean_dice
         - Scores(before[draw].sum(axis=0)).mean_dice

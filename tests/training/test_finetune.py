@@ -73,7 +73,7 @@ class TestLearning:
     def test_a_few_labels_from_another_microscope_are_enough(
         self, dark_field_model, shifted
     ):
-        result = tune(dark_field_model, *shifted, steps=40)
+        result = tune(dark_field_model, *shifted, steps=40, holdout=0.5)
         assert result.improved
         assert result.verdict.sentence == "Better on held-out pixels."
         assert result.before.mean_dice < 0.6
@@ -152,6 +152,18 @@ class TestResult:
         assert entry["dice_after"] == pytest.approx(result.after.mean_dice)
         assert result.model.spec.history[:-1] == dark_field_model.spec.history
         json.dumps(result.model.spec.to_dict(), allow_nan=False)
+
+    def test_a_model_is_never_judged_on_what_it_was_trained_on(
+        self, dark_field_model, shifted
+    ):
+        """Not even where it was trained on everything at first."""
+        everything = tune(dark_field_model, *shifted, holdout=0).model
+        result = tune(everything, *shifted, holdout=0.5)
+        assert result.verdict.regions == 0
+        fresh = tune(dark_field_model, *shifted, holdout=0.5)
+        assert fresh.verdict.regions > 0
+        again = tune(fresh.model, *shifted, holdout=0.9)
+        assert again.verdict.regions == fresh.verdict.regions
 
     def test_too_little_to_judge_is_said(self, dark_field_model, shifted):
         images, labels = shifted

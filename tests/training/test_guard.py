@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from napari_seg.models.registry import create_model
-from napari_seg.training.guard import compare, hold_out, known_pixels
+from napari_seg.training.guard import compare, hold_out, known_pixels, region_names
 from napari_seg.training.sampling import Example
 
 UNKNOWN = 255
@@ -39,14 +39,6 @@ def held_masks(
         (before.labels != UNKNOWN) & (after.labels == UNKNOWN)
         for before, after in zip(examples, training, strict=True)
     ]
-
-
-def squares(mask: NDArray[np.bool_], side: int = 32) -> int:
-    """Return the number of squares that a mask touches."""
-    rows, columns = np.nonzero(mask)
-    return len(
-        set(zip((rows // side).tolist(), (columns // side).tolist(), strict=True))
-    )
 
 
 masks = arrays(
@@ -108,6 +100,7 @@ class TestStays:
     @settings(max_examples=30, deadline=None)
     @given(seed=st.integers(0, 10_000))
     def test_when_labels_grow(self, seed):
+        """Also where a class was labelled so rarely that a square was added for it."""
         full = [labelled(seed + index) for index in range(2)]
         rng = np.random.default_rng(seed)
         known = [rng.random(example.labels.shape) < 0.01 for example in full]
@@ -115,14 +108,11 @@ class TestStays:
             replace(example, labels=np.where(mask, example.labels, UNKNOWN))
             for example, mask in zip(full, known, strict=True)
         ]
-        trained = [e.labels != UNKNOWN for e in hold_out(partly, 0.2)[0]]
-        held_later = held_masks(full, hold_out(full, 0.2)[0])
-        # Where chance held out nothing of a class, one square was added for it.
-        added = sum(
-            squares(trained_on & held)
-            for trained_on, held in zip(trained, held_later, strict=True)
-        )
-        assert added <= N_CLASSES
+        training, _ = hold_out(partly, 0.2)
+        later, held_out = hold_out(full, 0.2, region_names(training))
+        assert len(held_out)
+        for before, held in zip(training, held_masks(full, later), strict=True):
+            assert not held[before.labels != UNKNOWN].any()
 
     def test_when_a_region_has_too_few_pixels_yet(self):
         """A dab falls to the guard unscored: later it would be held out anyway."""
@@ -134,6 +124,19 @@ class TestStays:
         training, held_out = hold_out([replace(full[0], labels=few)], 0.3)
         assert training[0].labels[corner] == UNKNOWN
         assert region.box not in [other.box for other in held_out.regions]
+
+    def test_when_a_class_was_too_rare_to_be_judged(self):
+        """One region shows it and is learned from; the second one judges."""
+        for seed in range(10):
+            first = labelled(seed, classes=1)
+            first.labels[2:12, 2:12] = 1
+            training, _ = hold_out([first], 0.1)
+            second = replace(first, labels=first.labels.copy())
+            second.labels[70:80, 70:80] = 1
+            later, _ = hold_out([second], 0.1, region_names(training))
+            assert (later[0].labels[2:12, 2:12] == 1).all()
+            fresh = training[0].labels[70, 70] == UNKNOWN
+            assert (later[0].labels[70, 70] == UNKNOWN) == fresh
 
     def test_when_it_is_asked_again(self):
         examples = [labelled(3)]
@@ -260,12 +263,17 @@ class TestVerdict:
         assert np.isnan(verdict.gain)
         values = verdict.to_dict()
         assert values["interval"] is None
+        # Two regions that are both better are no proof either.
+        verdict = compare(matrices([60, 70]), matrices([80, 75]))
+        assert verdict.gain > 0
+        assert not verdict.improved
+        assert verdict.sentence.startswith("Too little is labelled")
         assert values["before"]["mean_dice"] is None
 
     def test_is_ready_for_json_and_repeats_itself(self):
         texts = [
             json.dumps(
-                compare(matrices([60, 70]), matrices([80, 75])).to_dict(),
+                compare(matrices([60, 70, 65]), matrices([80, 75, 80])).to_dict(),
                 allow_nan=False,
             )
             for _ in range(2)
