@@ -18,6 +18,7 @@ from napari_seg._qt.panels.library import LibraryPanel
 from napari_seg._qt.panels.score import ScorePanel
 from napari_seg._qt.panels.source import SourcePanel
 from napari_seg._qt.panels.teach import TeachPanel
+from napari_seg._qt.presenters.compare import ComparePresenter
 from napari_seg._qt.presenters.correct import CorrectPresenter
 from napari_seg._qt.presenters.library import LibraryPresenter
 from napari_seg._qt.presenters.score import ScorePresenter
@@ -69,7 +70,7 @@ class SegmentationDock(QWidget):
             self._runner,
             self._outline,
             self.link,
-            (*self._presenters[:3], Auditor(self.workspace, self.mask_view)),
+            (*self._presenters[:4], Auditor(self.workspace, self.mask_view)),
         )
         # A window that is closed destroys the dock without asking it; by then its
         # attributes are gone, so the function itself holds what it needs.
@@ -110,6 +111,7 @@ class SegmentationDock(QWidget):
             CorrectPresenter(correct, self.workspace, self.link, self.mask_view),
             ScorePresenter(score, self.workspace, self.link, self.mask_view),
             TeachPresenter(teach, self.workspace),
+            ComparePresenter(teach, library, self.workspace, self.link, self.mask_view),
             LibraryPresenter(library, self.workspace),
         )
         self.workspace.mask_started.connect(self._mask_started)

@@ -57,6 +57,8 @@ class CurvePlot(QWidget):
         self._plot.setMouseEnabled(False, False)
         self._plot.hideButtons()
         self._plot.setLabel("bottom", x_label)
+        # Else an empty plot counts in thousandths.
+        self._plot.getAxis("bottom").enableAutoSIPrefix(False)
         # Half a tick label stands above the highest tick.
         self._plot.getPlotItem().setContentsMargins(0, 8, 8, 2)
         # Scores lie high and losses fall: below the ones, right above the others.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import napari
 import numpy as np
 from napari.layers import Image, Labels, Layer
+from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
@@ -15,7 +17,7 @@ from napari_seg.inference.axes import AxesReading
 from napari_seg.scoring.regions import Box
 from napari_seg.workspace import ImageSource, View
 
-__all__ = ["ViewerLink", "camera", "find_view", "mask_transform"]
+__all__ = ["ViewerLink", "camera", "find_view", "mask_transform", "part_transform"]
 
 
 class ViewerLink(QObject):
@@ -139,6 +141,16 @@ def mask_transform(image: Image | Labels, ndim: int) -> dict[str, Any]:
         if hasattr(image, name):
             transform[name] = tuple(getattr(image, name))[keep]
     return transform
+
+
+def part_transform(mask: Labels, start: Sequence[int]) -> dict[str, Any]:
+    """Return the transform for a part of the mask that begins at `start`."""
+    transform = mask_transform(mask, mask.ndim)
+    turned = Affine(
+        scale=transform["scale"], rotate=transform["rotate"], shear=transform["shear"]
+    )
+    offset = turned.linear_matrix @ np.asarray(start)
+    return transform | {"translate": transform["translate"] + offset}
 
 
 def find_view(

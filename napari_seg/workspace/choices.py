@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import ModelFileError
@@ -20,9 +21,10 @@ from napari_seg.models.published import (
 from napari_seg.models.spec import ModelSpec, Normalization
 from napari_seg.workspace.tasks import Job
 
-__all__ = ["ModelChoice", "ModelShelf", "choice_from_file"]
+__all__ = ["ModelChoice", "ModelShelf", "choice_from_file", "choice_of_version"]
 
 _LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 #: What a new model is called, with architecture and encoder: from the one that learns
 #: fastest on a CPU to the heaviest.
@@ -130,6 +132,18 @@ def choice_from_file(path: Path, label: str = "", version: str = "") -> ModelCho
     return ModelChoice(label or path.stem, spec, path, version)
 
 
+def choice_of_version(version: ModelVersion) -> ModelChoice:
+    """Return the choice of a fine-tuned model of a project.
+
+    Raises
+    ------
+    ModelFileError
+        As :func:`choice_from_file`.
+    """
+    label = f"{version.name}, fine-tuned"
+    return choice_from_file(version.path, label, version.name)
+
+
 class ModelShelf:
     """The models at hand beside the versions of a project.
 
@@ -173,10 +187,7 @@ class ModelShelf:
         in_channels, classes
             Of new models.
         """
-        tuned = [
-            choice_from_file(version.path, f"{version.name}, fine-tuned", version.name)
-            for version in reversed(versions)
-        ]
+        tuned = [*_readable(choice_of_version, reversed(versions))]
         trained, published = [*tuned, *self.trained()], self.published()
         unlisted = current not in [*trained, *published]
         if current is not None and not current.untrained and unlisted:
@@ -189,7 +200,8 @@ class ModelShelf:
             replace(choice_from_file(path, name), hint=BUNDLED[name])
             for name, path in bundled_models().items()
         ]
-        saved = [*_readable(sorted(self._folder.glob(f"*{SUFFIX}")))]
+        files = sorted(self._folder.glob(f"*{SUFFIX}"))
+        saved = _readable(choice_from_file, files)
         return [*bundled, *saved, *self._opened.values()]
 
     @staticmethod
@@ -220,10 +232,12 @@ class ModelShelf:
         ]
 
 
-def _readable(paths: list[Path]) -> Iterator[ModelChoice]:
-    for path in paths:
+def _readable(
+    choice_of: Callable[[_T], ModelChoice], sources: Iterable[_T]
+) -> Iterator[ModelChoice]:
+    for source in sources:
         try:
-            yield choice_from_file(path)
+            yield choice_of(source)
         except ModelFileError as error:
-            # Somebody else's file in that folder is no reason to show nothing.
-            _LOG.info("%s is left out of the model list: %s", path, error)
+            # A file that is damaged, or somebody else's, is no reason to show nothing.
+            _LOG.info("%s is left out of the model list: %s", source, error)

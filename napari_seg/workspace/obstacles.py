@@ -9,6 +9,7 @@ from napari_seg.workspace.workspace import Workspace
 
 __all__ = [
     "to_cancel",
+    "to_compare",
     "to_export",
     "to_finetune",
     "to_next",
@@ -88,6 +89,16 @@ def to_finetune(workspace: Workspace) -> str:
 def to_stop(workspace: Workspace) -> str:
     """Return why there is no training to stop."""
     return "" if workspace.teacher.busy else "No training is running."
+
+
+def to_compare(workspace: Workspace) -> str:
+    """Return why the view cannot be predicted with another version."""
+    reason = to_review(workspace)
+    if not reason and workspace.predictor.busy:
+        reason = "A prediction is running."
+    if not reason and workspace.past.busy:
+        reason = _GOING_BACK
+    return reason
 
 
 def to_revert(workspace: Workspace) -> str:

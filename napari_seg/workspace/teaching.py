@@ -16,6 +16,7 @@ from napari_seg.workspace.lesson import (
 )
 from napari_seg.workspace.session import Session
 from napari_seg.workspace.tasks import Job, Runner, Task
+from napari_seg.workspace.words import quantity
 
 if TYPE_CHECKING:
     from napari_seg.training.child import FinetuneChild
@@ -154,13 +155,15 @@ def verdict_text(result: dict[str, Any]) -> str:
     before, after = (result[key]["mean_dice"] for key in ("before", "after"))
     lines = [str(result["sentence"])]
     if before is not None and after is not None:
-        low, high = result["interval"]
+        change = ""
+        if result["interval"] is not None:
+            low, high = result["interval"]
+            change = f" (change {low:+.3f} to {high:+.3f})"
+        pixels = quantity(result["pixels"])
+        count = result["regions"]
         lines.append(
-            f"Held-out Dice {before:.3f} → {after:.3f} "
-            f"(change {low:+.3f} to {high:+.3f}), "
-            + f"{result['pixels']:,} px in {result['regions']} regions.".replace(
-                ",", "\u2009"
-            )
+            f"Held-out Dice {before:.3f} → {after:.3f}{change}, "
+            f"{pixels} px in {count} region{'s' * (count != 1)}."
         )
     earlier = result.get("earlier")
     if earlier:

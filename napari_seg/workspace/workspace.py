@@ -12,11 +12,16 @@ from psygnal import Signal, SignalInstance
 
 from napari_seg.corrections.change import Change
 from napari_seg.corrections.ledger import Scope
-from napari_seg.errors import InputError, NapariSegError
+from napari_seg.errors import InputError, ModelFileError, NapariSegError
 from napari_seg.resources import user_folder
 from napari_seg.scoring.confusion import Scores
 from napari_seg.scoring.regions import Box, Region
-from napari_seg.workspace.choices import ModelChoice, ModelShelf
+from napari_seg.workspace.choices import (
+    ModelChoice,
+    ModelShelf,
+    choice_of_version,
+)
+from napari_seg.workspace.comparison import Comparison
 from napari_seg.workspace.lesson import Lesson, add_version
 from napari_seg.workspace.past import Past
 from napari_seg.workspace.prediction import Predictor, Progress
@@ -86,6 +91,7 @@ class Workspace:
         self.teacher = Teacher(runner)
         self.past = Past(self, runner)
         self.review = Review(self)
+        self.comparison = Comparison(self, runner)
         self.source: ImageSource | None = None
         self.choice: ModelChoice | None = None
         self.session: Session | None = None
@@ -119,6 +125,7 @@ class Workspace:
         if choice == self.choice:
             return
         self.predictor.cancel()
+        self.comparison.end()
         self.predicting.emit(None)
         self.choice = choice
         self._read()
@@ -186,6 +193,7 @@ class Workspace:
         self.predicting.emit(None)
         self.teacher.abandon()
         self.past.abandon()
+        self.comparison.forget()
         self.training.emit(None)
         self._set_verdict(None)
         session, self.session = self.session, None
@@ -230,16 +238,20 @@ class Workspace:
     def _take_project_model(self) -> None:
         """Go on with the version that was in use when the project was left."""
         assert self.session is not None
-        current = self._choice_of(self.session.project.current)
+        current = self.version_choice(self.session.project.current)
         if current is not None:
             self.choice = current
             self._read()
 
-    def _choice_of(self, version: str | None) -> ModelChoice | None:
-        """Return the choice of a version of this project."""
+    def version_choice(self, version: str | None) -> ModelChoice | None:
+        """Return the choice of a version of this project, if it can be read."""
         versions = () if self.session is None else self.session.versions()
-        paths = [each.path for each in versions if each.name == version]
-        return next((c for c in self.choices() if c.path in paths), None)
+        named = next((each for each in versions if each.name == version), None)
+        try:
+            return None if named is None else choice_of_version(named)
+        except ModelFileError as error:
+            self.failed.emit(error)
+            return None
 
     @property
     def version(self) -> str:
@@ -368,6 +380,7 @@ class Workspace:
                 "class, then press Fine-tune."
             )
             return
+        self.comparison.end()
         self._predicted_all = everything
         self._last_view = view
         self.predictor.start(
@@ -464,7 +477,7 @@ class Workspace:
 
     def restore(self, version: str) -> None:
         """Use a version from the list, and predict again with it."""
-        choice = self._choice_of(version)
+        choice = self.version_choice(version)
         if self.session is None or choice is None:
             return
         self._guarded(self.session.project.use_model, version)
@@ -474,6 +487,7 @@ class Workspace:
 
     def _set_verdict(self, verdict: dict[str, Any] | None) -> None:
         if verdict is not self.verdict:
+            self.comparison.end()
             self.verdict = verdict
             self.verdict_changed.emit()
 

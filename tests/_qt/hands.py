@@ -18,11 +18,18 @@ from numpy.typing import ArrayLike, NDArray
 from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QWidget
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QComboBox,
+    QListWidget,
+    QWidget,
+)
 
 __all__ = [
     "choose",
     "click",
+    "click_row",
     "double_click",
     "drag",
     "draw_polygon",
@@ -221,6 +228,16 @@ def press_button(button: QAbstractButton) -> None:
     """
     _must_be_usable(button, button.text())
     QTest.mouseClick(button, LEFT, NO_MODIFIER, button.rect().center())
+    settle()
+
+
+def click_row(
+    rows: QListWidget, row: int, modifiers: Qt.KeyboardModifier = NO_MODIFIER
+) -> None:
+    """Click on a row of a list, which must be on the screen."""
+    _must_be_usable(rows, rows.objectName())
+    centre = rows.visualItemRect(rows.item(row)).center()
+    QTest.mouseClick(rows.viewport(), LEFT, modifiers, centre)
     settle()
 
 

@@ -479,7 +479,7 @@ def test_buttons_answer_to_the_keyboard(person: Person) -> None:
     QTest.keyClick(accept, Qt.Key.Key_Space)
     assert person.session.mask.reviewed_fraction == 1
     hands.settle(0.3)
-    assert "reviewed 100%" in person.text("review_label").replace("\u2009", "")
+    assert "reviewed 100%" in person.text("review_label").replace("\u202f", "")
 
 
 def test_themes_are_followed(person: Person) -> None:

@@ -15,8 +15,8 @@ from qtpy.QtWidgets import QFileDialog, QLabel, QListWidget, QWidget
 from tifffile import imread
 
 from napari_seg._qt.forms import OptionsForm
-from napari_seg._qt.panels.common import quantity
 from napari_seg.synthetic import synthetic_nuclei
+from napari_seg.workspace.words import quantity
 from tests._qt import hands
 from tests._qt.person import Person, balanced_model
 

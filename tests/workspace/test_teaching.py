@@ -232,7 +232,7 @@ def test_the_verdict_in_words() -> None:
     assert text.startswith(RESULT["sentence"])
     assert "0.500 → 0.750" in text
     assert "+0.100 to +0.400" in text
-    assert "12\u2009345 px in 5 regions" in text
+    assert "12\u202f345 px in 5 regions" in text
     unknown = {**RESULT, "before": {"mean_dice": None}, "after": {"mean_dice": None}}
     assert "→" not in verdict_text(unknown)
 

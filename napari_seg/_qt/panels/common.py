@@ -11,7 +11,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-__all__ = ["Panel", "button", "gate", "heading", "quantity", "small_label"]
+__all__ = [
+    "Panel",
+    "button",
+    "gate",
+    "heading",
+    "show_switch",
+    "small_label",
+]
 
 
 class Panel(QWidget):
@@ -63,6 +70,16 @@ def gate(target: QPushButton, obstacle: str) -> None:
     target.setToolTip(obstacle or target.property("hint"))
 
 
+def show_switch(
+    target: QPushButton, label: QLabel, *, on: bool, text: str, obstacle: str
+) -> None:
+    """Show the state of a button that stays pressed, and what there is to say of it."""
+    target.setChecked(on)
+    gate(target, "" if on else obstacle)
+    label.setText(text)
+    label.setVisible(bool(text))
+
+
 def small_label(name: str = "") -> QLabel:
     """Return a label for a line of facts; long lines wrap."""
     label = QLabel()
@@ -71,8 +88,3 @@ def small_label(name: str = "") -> QLabel:
     # A wrapping label asks for little; it shall take the whole width.
     label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
     return label
-
-
-def quantity(number: int) -> str:
-    """Return a number with thin spaces between thousands: ``41 202``."""
-    return f"{number:,}".replace(",", "\u2009")

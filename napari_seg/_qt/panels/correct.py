@@ -10,8 +10,9 @@ from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QListWidget, QListWidgetItem
 
 from napari_seg._qt.panels.bar import Bar
-from napari_seg._qt.panels.common import Panel, button, gate, quantity, small_label
+from napari_seg._qt.panels.common import Panel, button, gate, small_label
 from napari_seg._qt.panels.review import ReviewButtons
+from napari_seg.workspace.words import quantity
 
 __all__ = ["ClassRow", "CorrectPanel"]
 

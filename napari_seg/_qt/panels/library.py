@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QListWidget, QListWidgetItem, QMenu, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QListWidget, QListWidgetItem, QMenu, QWidget
 from superqt import QCollapsible
 
 from napari_seg._qt.forms import OptionsForm
-from napari_seg._qt.panels.common import Panel, button, gate, small_label
+from napari_seg._qt.panels.common import Panel, button, gate, show_switch, small_label
 
 __all__ = ["LibraryPanel"]
 
@@ -25,6 +25,8 @@ class LibraryPanel(Panel):
     """
 
     restoreWanted = Signal(str)
+    compareWanted = Signal(list)
+    comparisonOver = Signal()
     exportWanted = Signal(str)
     historyWanted = Signal()
     revertWanted = Signal(object)
@@ -39,9 +41,28 @@ class LibraryPanel(Panel):
         self.restore = button(
             "Restore", "restore_button", "Go back to the version that is marked."
         )
-        self.versions.currentItemChanged.connect(lambda *_: self._gate_restore())
+        self.versions.setSelectionMode(QListWidget.SelectionMode.ExtendedSelection)
+        self.compare = button(
+            "Compare",
+            "compare_version_button",
+            "Show the view as the marked version would have it, with a line around "
+            "what differs from the mask; of two marked versions (Ctrl+click), what "
+            "differs between them. Click again to see the mask as it is.",
+        )
+        self.compare.setCheckable(True)
+        self.compared = small_label("compare_version_label")
+        self._compare_obstacle = ""
+        self.versions.itemSelectionChanged.connect(self._gate_versions)
         self.restore.clicked.connect(self._restore)
-        self._section("Versions", "versions_section", self.versions, self.restore)
+        self.compare.clicked.connect(self._compare)
+        buttons = QWidget()
+        row = QHBoxLayout(buttons)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.restore)
+        row.addWidget(self.compare)
+        self._section(
+            "Versions", "versions_section", self.versions, buttons, self.compared
+        )
 
         self._revert_obstacle = ""
         self.work = small_label("work_label")
@@ -70,7 +91,7 @@ class LibraryPanel(Panel):
             action.triggered.connect(lambda _=False, k=key: self.exportWanted.emit(k))
         self.export.setMenu(menu)
         self._section("Export", "export_section", self.export)
-        self._gate_restore()
+        self.show_compared(on=False, text="", obstacle="")
 
     def add_form(self, title: str, name: str, form: OptionsForm[Any]) -> None:
         """Add a collapsed section of expert options."""
@@ -90,15 +111,22 @@ class LibraryPanel(Panel):
     def show_versions(self, rows: Sequence[tuple[str, str]], current: str) -> None:
         """List versions as (key, text), the newest first, and mark the current one."""
         marked = self._chosen()
+        self.versions.blockSignals(True)
         self.versions.clear()
         for key, text in rows:
             item = QListWidgetItem(f"● {text}" if key == current else f"    {text}")
             item.setData(Qt.ItemDataRole.UserRole, key)
             self.versions.addItem(item)
-            if key == marked:
-                self.versions.setCurrentItem(item)
+            item.setSelected(key in marked)
+        self.versions.blockSignals(False)
         self._current = current
-        self._gate_restore()
+        self._gate_versions()
+
+    def show_compared(self, *, on: bool, text: str, obstacle: str) -> None:
+        """Show whether another version's view is on the screen, and how it differs."""
+        self._compare_obstacle = obstacle
+        show_switch(self.compare, self.compared, on=on, text=text, obstacle=obstacle)
+        self._gate_versions()
 
     def show_gates(self, export: str, revert: str) -> None:
         """Enable export and going back, or say why they cannot work now."""
@@ -145,22 +173,35 @@ class LibraryPanel(Panel):
         if item is not None:
             self.revertWanted.emit(item.data(Qt.ItemDataRole.UserRole))
 
-    def _chosen(self) -> str | None:
-        item = self.versions.currentItem()
-        return None if item is None else str(item.data(Qt.ItemDataRole.UserRole))
+    def _chosen(self) -> list[str]:
+        """Return the marked versions, the older ones first."""
+        rows = sorted(self.versions.row(i) for i in self.versions.selectedItems())
+        items = (self.versions.item(row) for row in reversed(rows))
+        return [str(item.data(Qt.ItemDataRole.UserRole)) for item in items]
 
-    def _gate_restore(self) -> None:
+    def _gate_versions(self) -> None:
         chosen = self._chosen()
-        reason = ""
+        none = ""
         if not self.versions.count():
-            reason = "There is one version so far."
-        elif chosen is None:
-            reason = "Choose a version in the list."
-        elif chosen == self._current:
-            reason = "This version is in use."
-        gate(self.restore, reason)
+            none = "There is one version so far."
+        elif not chosen:
+            none = "Choose a version in the list."
+        restore = none
+        if len(chosen) > 1:
+            restore = "Choose a single version in the list."
+        elif chosen == [self._current]:
+            restore = "This version is in use."
+        gate(self.restore, restore)
+        compare = none or self._compare_obstacle
+        if len(chosen) > 2:
+            compare = "Two versions at the most can be compared."
+        gate(self.compare, "" if self.compare.isChecked() else compare)
 
     def _restore(self) -> None:
-        chosen = self._chosen()
-        if chosen is not None:
-            self.restoreWanted.emit(chosen)
+        self.restoreWanted.emit(self._chosen()[0])
+
+    def _compare(self, on: bool) -> None:
+        if on:
+            self.compareWanted.emit(self._chosen())
+        else:
+            self.comparisonOver.emit()

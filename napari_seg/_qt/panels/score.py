@@ -18,9 +18,10 @@ from qtpy.QtWidgets import (
     QTableWidgetItem,
 )
 
-from napari_seg._qt.panels.common import Panel, quantity, small_label
+from napari_seg._qt.panels.common import Panel, small_label
 from napari_seg._qt.plots import CurvePlot
 from napari_seg.scoring.confusion import Scores
+from napari_seg.workspace.words import quantity
 
 __all__ = ["SCOPES", "ScorePanel"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QFrame, QHBoxLayout, QVBoxLayout
 
-from napari_seg._qt.panels.common import Panel, button, gate, small_label
+from napari_seg._qt.panels.common import Panel, button, gate, show_switch, small_label
 from napari_seg._qt.plots import CurvePlot
 
 __all__ = ["TeachPanel"]
@@ -20,6 +20,7 @@ class TeachPanel(Panel):
     stopWanted = Signal()
     keepWanted = Signal()
     discardWanted = Signal()
+    compareWanted = Signal(bool)
 
     def __init__(self) -> None:
         super().__init__("Fine-tune")
@@ -62,13 +63,23 @@ class TeachPanel(Panel):
         self.discard = button(
             "Discard", "discard_button", "Go on with the model from before."
         )
+        self.compare = button(
+            "Compare",
+            "compare_button",
+            "Show the view as the new model would have it, with a line around what "
+            "differs. Click again to see the mask as it is.",
+        )
+        self.compare.setCheckable(True)
+        self.compared = small_label("compare_label")
         choices = QHBoxLayout()
         choices.addWidget(self.keep)
         choices.addWidget(self.discard)
+        choices.addWidget(self.compare)
         inside = QVBoxLayout(self.card)
         inside.setContentsMargins(6, 6, 6, 6)
         inside.addWidget(self.verdict)
         inside.addLayout(choices)
+        inside.addWidget(self.compared)
         self.rows.addWidget(self.card)
         self.card.hide()
 
@@ -78,6 +89,7 @@ class TeachPanel(Panel):
         self.stop.clicked.connect(self.stopWanted)
         self.keep.clicked.connect(self.keepWanted)
         self.discard.clicked.connect(self.discardWanted)
+        self.compare.clicked.connect(self.compareWanted)
 
     def show_gates(self, finetune: str, stop: str) -> None:
         """Enable the buttons, or say why they cannot work now."""
@@ -105,6 +117,10 @@ class TeachPanel(Panel):
         self.keep.setDefault(better)
         self.discard.setDefault(not better)
         (self.keep if better else self.discard).setFocus()
+
+    def show_compared(self, *, on: bool, text: str, obstacle: str) -> None:
+        """Show whether the new model's view is on the screen, and how it differs."""
+        show_switch(self.compare, self.compared, on=on, text=text, obstacle=obstacle)
 
     def hide_verdict(self) -> None:
         """Hide the card."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
 
-from napari_seg._qt.panels.common import quantity
 from napari_seg._qt.panels.library import LibraryPanel
 from napari_seg.corrections.activity import Summary
 from napari_seg.corrections.versions import ModelVersion
 from napari_seg.models.published import Fetched
 from napari_seg.workspace import Progress, Workspace, obstacles
 from napari_seg.workspace.exports import EXPORTS, export
+from napari_seg.workspace.words import quantity
 
 if TYPE_CHECKING:
     from napari_seg.corrections.history import Moment

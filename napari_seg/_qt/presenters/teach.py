@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from superqt.utils import qthrottled
 
-from napari_seg._qt.panels.common import quantity
 from napari_seg._qt.panels.teach import TeachPanel
 from napari_seg.models.published import Fetched
 from napari_seg.workspace import Workspace, obstacles
 from napari_seg.workspace.teaching import verdict_text
+from napari_seg.workspace.words import quantity
 
 if TYPE_CHECKING:
     from napari_seg.training.loop import Step
