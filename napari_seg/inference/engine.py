@@ -169,7 +169,8 @@ class Job:
             scores = self._refine(scores, plane, tile, self.crf)
         else:
             scores = scores[_inside(tile.core, tile.read)]
-            scores = scores.softmax(0) if self.confidence else scores
+            if self.confidence:
+                scores = (scores / runner.temperature).softmax(0)
         # Not argmax, which took ten times as long on contiguous logits (torch 2.13).
         best, labels = scores.max(0)
         return _numpy(labels.byte()), _numpy(best) if self.confidence else None

@@ -87,6 +87,7 @@ class TileRunner:
         self._model = model
         self._cancelled = cancelled
         self.stride = model.stride
+        self.temperature = model.spec.temperature
         self.move(device)
 
     def move(self, device: torch.device) -> None:

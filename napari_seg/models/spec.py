@@ -110,6 +110,9 @@ class ModelSpec:
         them: such a model takes both kinds of image.
     normalization : Normalization
         How intensities are scaled before the network sees them.
+    temperature : float
+        What logits are divided by where probabilities are asked for, fitted on pixels
+        that training did not see (Guo et al. 2017); no class changes by it.
     history : tuple of dict
         One entry for each training run: data, steps, seconds, scores, versions.
     """
@@ -127,6 +130,7 @@ class ModelSpec:
     auxiliary_head: bool = False
     gray_as_rgb: bool = False
     normalization: Normalization = field(default_factory=Normalization)
+    temperature: float = 1.0
     history: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
@@ -138,6 +142,8 @@ class ModelSpec:
             raise InputError(
                 f"width is {self.width}, depth is {self.depth}; both start at 1."
             )
+        if not self.temperature > 0:
+            raise InputError(f"temperature is {self.temperature}; it must be above 0.")
         if not 2 <= len(self.classes) <= MAX_CLASSES:
             raise InputError(
                 f"{len(self.classes)} classes given; a model has 2 to {MAX_CLASSES} "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from napari_seg.models.base import SegmentationModel
 from napari_seg.options import option
 from napari_seg.scoring.confusion import Scores
 from napari_seg.training.augmentation import AugmentOptions
+from napari_seg.training.calibration import Calibration, calibrate
 from napari_seg.training.examples import prepare_examples
 from napari_seg.training.guard import (
     Holdout,
@@ -88,6 +89,9 @@ class FinetuneResult:
         The same on held-out regions of the replayed images: what was forgotten.
     history : list of Step
         Every training step.
+    calibration : Calibration or None
+        What the confidence of the new model is divided by, and how far it can be
+        believed then; None where too little was held out.
     seconds : float
         From the call to the verdict.
     stopped : bool
@@ -98,6 +102,7 @@ class FinetuneResult:
     verdict: Verdict
     earlier: Verdict | None
     history: list[Step]
+    calibration: Calibration | None
     seconds: float
     stopped: bool
 
@@ -121,6 +126,7 @@ class FinetuneResult:
         return {
             **self.verdict.to_dict(),
             "earlier": self.earlier.to_dict() if self.earlier else None,
+            "calibration": asdict(self.calibration) if self.calibration else None,
             "steps": len(self.history),
             "seconds": self.seconds,
             "stopped": self.stopped,
@@ -220,8 +226,10 @@ def finetune(
         compare(old_counts, new_counts)
         for old_counts, new_counts in zip(before, after, strict=True)
     )
+    calibration = calibrate(tuned, held_out)
     tuned = tuned.cpu()
-    tuned.spec = tuned.spec.with_history(
+    temperature = calibration.temperature if calibration else model.spec.temperature
+    tuned.spec = replace(tuned.spec, temperature=temperature).with_history(
         {
             "parent": model.spec.name,
             "steps": len(history),
@@ -236,6 +244,7 @@ def finetune(
         verdict=verdict,
         earlier=forgotten if forgotten.regions else None,
         history=history,
+        calibration=calibration,
         seconds=time.monotonic() - start,
         stopped=stopped,
     )

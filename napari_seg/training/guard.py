@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
 from napari_seg.scoring.confusion import UNKNOWN, Scores, confusion_matrix
@@ -202,7 +203,29 @@ class Holdout:
         """Return at most `count` of the regions; the same ones each time."""
         return Holdout(self._examples, self.regions[:count])
 
+    @property
+    def enough(self) -> bool:
+        """Whether there are regions enough to tell a change from chance."""
+        return len(self) >= _FEWEST_REGIONS
+
     @torch.inference_mode()
+    def logits(
+        self, model: SegmentationModel
+    ) -> Iterator[tuple[Tensor, NDArray[np.uint8]]]:
+        """Yield logits (K, Y, X) on the CPU and labels (Y, X) of each region.
+
+        Parameters
+        ----------
+        model : SegmentationModel
+            In eval mode.
+        """
+        device = next(model.parameters()).device
+        for region in self.regions:
+            example = self._examples[region.example]
+            image, inner = _with_context(example.image, region.box, model)
+            x = model.standardize(torch.from_numpy(image)[None].to(device))
+            yield model(x)[0].cpu()[(..., *inner)], example.labels[region.box]
+
     def confusions(self, model: SegmentationModel) -> NDArray[np.int64]:
         """Return one confusion matrix for each region, shape (R, K, K).
 
@@ -212,16 +235,10 @@ class Holdout:
             In eval mode.
         """
         n_classes = model.spec.n_classes
-        device = next(model.parameters()).device
         counts = np.zeros((len(self), n_classes, n_classes), np.int64)
-        for index, region in enumerate(self.regions):
-            example = self._examples[region.example]
-            image, inner = _with_context(example.image, region.box, model)
-            x = model.standardize(torch.from_numpy(image)[None].to(device))
-            logits = model(x)
-            prediction = logits[0].argmax(dim=0).cpu().numpy()[inner]
-            truth = example.labels[region.box]
-            counts[index] = confusion_matrix(prediction, truth, n_classes)
+        for count, (logits, truth) in zip(counts, self.logits(model), strict=True):
+            prediction = logits.argmax(dim=0).numpy()
+            count[:] = confusion_matrix(prediction, truth, n_classes)
         return counts
 
     def score(self, model: SegmentationModel) -> float:

@@ -33,6 +33,9 @@ __all__ = [
     "vouched_planes",
 ]
 
+#: What a card holds beside parent and scores.
+_DETAILS = ("steps", "improved", "interval", "regions", "pixels", "calibration")
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -159,10 +162,6 @@ def add_version(session: Session, result: dict[str, Any], parent: str) -> str:
         after=result["after"],
         seconds=result["seconds"],
         kept=False,
-        details={
-            key: result[key]
-            for key in ("steps", "improved", "interval", "regions", "pixels")
-            if key in result
-        },
+        details={key: result[key] for key in _DETAILS if key in result},
     )
     return session.project.add_version(Path(result["model"]), card).name
