@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 
 from napari_seg.errors import DeviceError
@@ -12,6 +15,7 @@ __all__ = [
     "mixed_precision",
     "pick_device",
     "release_memory",
+    "trains_in_bfloat16",
 ]
 
 
@@ -70,6 +74,22 @@ def mixed_precision(device: torch.device) -> torch.dtype | None:
         # Before Ampere (compute capability 8), bfloat16 is emulated.
         return torch.bfloat16 if major >= 8 or torch.version.hip else torch.float16
     return torch.float16 if device.type == "mps" else None
+
+
+def trains_in_bfloat16(device: torch.device) -> bool:
+    """Return whether a training step with bfloat16 convolutions is the faster one.
+
+    So it is on NVIDIA GPUs from Ampere on, AMD's, and processors with instructions
+    for it: there the step of a small U-Net takes about half the time.
+    """
+    if device.type == "cuda":
+        return mixed_precision(device) is torch.bfloat16
+    # Earlier versions of PyTorch do not tell what the processor can do.
+    tell: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    capabilities = tell()
+    return device.type == "cpu" and any(
+        capabilities.get(name) for name in ("avx512_bf16", "amx_bf16")
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

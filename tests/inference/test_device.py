@@ -9,6 +9,7 @@ from napari_seg.inference.device import (
     is_out_of_memory,
     mixed_precision,
     pick_device,
+    trains_in_bfloat16,
 )
 
 
@@ -42,6 +43,33 @@ def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         pick_device("mps")
     with pytest.raises(DeviceError, match="'gpu' is unknown; choose auto, cpu"):
         pick_device("gpu")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx2": True, "avx512_bf16": True}, True),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+        ({"avx2": True, "avx512_bf16": False}, False),
+        ({"neon": True}, False),
+    ],
+)
+def test_processors_that_know_bfloat16_train_in_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: bool
+) -> None:
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: capabilities, raising=False
+    )
+    assert trains_in_bfloat16(torch.device("cpu")) is expected
+    assert not trains_in_bfloat16(torch.device("mps"))
+
+
+@pytest.mark.parametrize(("major", "expected"), [(7, False), (8, True), (9, True)])
+def test_gpus_train_in_it_from_ampere_on(
+    monkeypatch: pytest.MonkeyPatch, major: int, expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (major, 0))
+    assert trains_in_bfloat16(torch.device("cuda")) is expected
 
 
 @pytest.mark.parametrize(

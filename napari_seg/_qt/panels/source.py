@@ -47,6 +47,15 @@ class SourcePanel(Panel):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent=parent)
+        self._add_choices()
+        self._add_saved_work()
+        self._add_buttons()
+        self.show_idle()
+        self.show_imagenet(None)
+        self.show_note("")
+
+    def _add_choices(self) -> None:
+        """Add what is predicted, and with what."""
         self.image = _combo("image_combo", "Image", "The image layer to work on.")
         self.axes = small_label("axes_label")
         self.model = _combo("model_combo", "Model", _MODEL_HINT)
@@ -56,16 +65,6 @@ class SourcePanel(Panel):
         open_file.setText("…")
         open_file.setToolTip("Open a model file (.safetensors).")
         open_file.setAccessibleName("Open a model file")
-        open_file.clicked.connect(self.modelFileWanted)
-        models = QHBoxLayout()
-        models.addWidget(self.model)
-        models.addWidget(open_file)
-        form = QFormLayout()
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        form.addRow("Image", self.image)
-        form.addRow("", self.axes)
-        form.addRow("Model", models)
         self.imagenet = QCheckBox("Start from ImageNet weights")
         self.imagenet.setObjectName("imagenet_check")
         self.imagenet.setAccessibleName(self.imagenet.text())
@@ -76,12 +75,26 @@ class SourcePanel(Panel):
         )
         self.note = small_label("model_note")
         self.note.setOpenExternalLinks(True)
+        models = QHBoxLayout()
+        models.addWidget(self.model)
+        models.addWidget(open_file)
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.addRow("Image", self.image)
+        form.addRow("", self.axes)
+        form.addRow("Model", models)
         form.addRow("", self.imagenet)
         form.addRow("", self.device)
         self.rows.addLayout(form)
         # Not in the form, which gives a wrapping label twice the height it needs.
         self.rows.addWidget(self.note)
+        self.image.activated.connect(lambda _: self._emit(self.imageChosen, self.image))
+        self.model.activated.connect(lambda _: self._emit(self.modelChosen, self.model))
+        open_file.clicked.connect(self.modelFileWanted)
+        self.imagenet.clicked.connect(self.imagenetWanted)
 
+    def _add_saved_work(self) -> None:
         self.go_on = button(
             "Go on",
             "go_on_button",
@@ -91,6 +104,8 @@ class SourcePanel(Panel):
         self.saved = Bar("saved_bar", self.go_on)
         self.rows.addWidget(self.saved)
 
+    def _add_buttons(self) -> None:
+        """Add what predicts and cancels, and how far it is."""
         self.predict_view = button(
             "Predict view",
             "predict_view_button",
@@ -113,16 +128,9 @@ class SourcePanel(Panel):
         self.progress.setAccessibleName("Progress of the prediction")
         self.progress.setRange(0, 1000)
         self.rows.addWidget(self.progress)
-
-        self.image.activated.connect(lambda _: self._emit(self.imageChosen, self.image))
-        self.model.activated.connect(lambda _: self._emit(self.modelChosen, self.model))
-        self.imagenet.clicked.connect(self.imagenetWanted)
         self.predict_view.clicked.connect(self.predictViewWanted)
         self.predict_all.clicked.connect(self.predictAllWanted)
         self.cancel.clicked.connect(self.cancelWanted)
-        self.show_idle()
-        self.show_imagenet(None)
-        self.show_note("")
 
     @staticmethod
     def _emit(signal: Any, combo: QComboBox) -> None:
