@@ -8,6 +8,7 @@ held out in every later run.
 Rare classes make two exceptions.  A class that is labelled in held-out regions alone
 would never be learned: one of them is given to training.  A class that is labelled in
 none of them would never be judged: one more is held out, if training can spare it.
+Where chance leaves fewer regions than a verdict needs, it gets more, up to a third.
 
 A model remembers the regions that it was trained on, and none of them is ever held out
 again: no score rests on what an earlier version has seen.
@@ -110,6 +111,7 @@ def hold_out(
     _release_lonely_classes(chosen, regions)
     if share > 0:
         _cover_classes(chosen, regions, fresh)
+        _fill_up(chosen, regions, fresh)
     labels = [example.labels.copy() for example in examples]
     for region in chosen:
         labels[region.example][region.box] = UNKNOWN
@@ -141,6 +143,20 @@ def _cover_classes(
         if not any(region in chosen for region in showing):
             spare = (r for r in showing if not _hidden([*chosen, r], regions))
             chosen += islice(spare, 1)
+
+
+def _fill_up(
+    chosen: list[Region], regions: Sequence[Region], fresh: Sequence[Region]
+) -> None:
+    """Add `fresh` ones to `chosen` until it is enough, or a third of the regions."""
+    wanted = min(_FEWEST_REGIONS, len(regions) // 3)
+    for region in fresh:
+        if sum(other.known >= _MIN_PIXELS for other in chosen) >= wanted:
+            return
+        if region in chosen or region.known < _MIN_PIXELS:
+            continue
+        if not _hidden([*chosen, region], regions):
+            chosen.append(region)
 
 
 def _hidden(chosen: Sequence[Region], regions: Sequence[Region]) -> list[int]:

@@ -165,6 +165,13 @@ class TestLittle:
             training, _ = hold_out([labelled(seed, (64, 64))], 0.9)
             assert known_pixels(training) > 0
 
+    def test_one_window_can_be_judged(self):
+        """Wherever the hash would put it: a window of 96 pixels is 9 regions."""
+        for seed in range(30):
+            training, held_out = hold_out([labelled(seed, (96, 96))], 0.2)
+            assert held_out.enough
+            assert known_pixels(training) >= 2 * 32 * 32
+
     def test_a_class_with_one_correction_is_trained_on(self):
         """Whichever region it lies in."""
         for top in range(0, 96, 32):
