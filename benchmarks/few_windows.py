@@ -17,93 +17,20 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tifffile
-from numpy.typing import NDArray
 
 import napari_seg
 from benchmarks.__main__ import BENCHMARKS
-from benchmarks._report import SHARED_DATA, Row, Section, machine, row, write
+from benchmarks._report import Row, Section, machine, row, write
+from benchmarks._windows import KINDS, Task, draw, mean_dice, read
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.catalog import read_spec
-from napari_seg.scoring.confusion import UNKNOWN, Scores
 from napari_seg.training.finetune import FinetuneOptions
 
-KINDS = (
-    "axon_sem",
-    "beach_grains",
-    "ebc_oxide_sem",
-    "ecoli_brightfield",
-    "metal_powder_sem",
-    "spheroidite_sem",
-    "superalloy_sem",
-)
-#: Crops of one original image lie in files of successive numbers.
-_CROPS_OF_ONE = {"metal_powder_sem": 3}
 TITLE = "Starts for four windows"
-WINDOWS, SIDE, STEPS, DRAWS = 4, 96, 190, 3
-#: Images that are scored, of those that no window comes from.
-_SCORED = 4
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """An image with its truth: (Y, X) or (Y, X, 3), and (Y, X) class ids."""
-
-    image: NDArray[Any]
-    truth: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is learned from, and what is scored."""
-
-    windows: list[Labelled]
-    scored: list[Labelled]
-    classes: list[str]
-
-
-def read(kind: str) -> list[list[Labelled]]:
-    """Return the images of a kind, those that were cut from one original together."""
-    folder = SHARED_DATA / kind
-    files = sorted((folder / "masks").glob("*.tif"))
-    step = _CROPS_OF_ONE.get(kind, 1)
-    return [
-        [
-            Labelled(
-                tifffile.imread(folder / "images" / path.name),
-                tifffile.imread(path).astype(np.uint8),
-            )
-            for path in files[first : first + step]
-        ]
-        for first in range(0, len(files), step)
-    ]
-
-
-def draw(groups: Sequence[Sequence[Labelled]], seed: int) -> Task:
-    """Choose windows in half of the images, and images to score from the others."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(groups))
-    half = math.ceil(len(groups) / 2)
-    learned = [each for i in order[:half] for each in groups[i]]
-    scored = [each for i in order[half:] for each in groups[i]][:_SCORED]
-    windows: list[Labelled] = []
-    while len(windows) < WINDOWS:
-        source = learned[rng.integers(len(learned))]
-        top, left = (int(rng.integers(side - SIDE + 1)) for side in source.truth.shape)
-        box = slice(top, top + SIDE), slice(left, left + SIDE)
-        truth = np.full_like(source.truth, UNKNOWN)
-        truth[box] = source.truth[box]
-        # A window of nothing but background is not what anybody accepts first.
-        if windows or source.truth[box].any():
-            windows.append(Labelled(source.image, truth))
-    highest = max(int(each.truth.max()) for group in groups for each in group)
-    names = ["background", *(f"class {i}" for i in range(1, highest + 1))]
-    return Task(windows, scored, names)
+WINDOWS, STEPS, DRAWS = 4, 190, 3
 
 
 def start_model(start: str, classes: Sequence[str], channels: int) -> SegmentationModel:
@@ -118,9 +45,8 @@ def start_model(start: str, classes: Sequence[str], channels: int) -> Segmentati
 
 def dice_after(start: str, task: Task, steps: int, seed: int) -> float:
     """Fine-tune from the windows; return the mean foreground Dice where none lies."""
-    channels = 3 if task.windows[0].image.ndim == 3 else 1
     tuned = napari_seg.finetune(
-        start_model(start, task.classes, channels),
+        start_model(start, task.classes, task.channels),
         [each.image for each in task.windows],
         [each.truth for each in task.windows],
         steps=steps,
@@ -128,15 +54,8 @@ def dice_after(start: str, task: Task, steps: int, seed: int) -> float:
         seed=seed,
         options=FinetuneOptions(precision="bfloat16"),
     )
-    confusion = sum(
-        napari_seg.score(
-            napari_seg.predict(tuned.model, each.image).labels,
-            each.truth,
-            len(task.classes),
-        ).confusion
-        for each in task.scored
-    )
-    return float(np.nanmean(Scores(np.asarray(confusion)).dice[1:]))
+    masks = [napari_seg.predict(tuned.model, each.image).labels for each in task.scored]
+    return mean_dice(task, masks)
 
 
 def starts_for(kind: str, models: Sequence[Path]) -> Iterator[tuple[str, str]]:
@@ -156,7 +75,7 @@ def measure(
     groups = read(kind)
     found: dict[str, list[float]] = {}
     for seed in range(draws):
-        task = draw(groups, seed)
+        task = draw(groups, seed, WINDOWS)
         for name, start in starts_for(kind, models):
             dice = dice_after(start, task, steps, seed)
             found.setdefault(name, []).append(dice)

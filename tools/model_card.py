@@ -16,19 +16,24 @@ _END = "<!-- end of figures of {name} -->"
 
 
 def figures(name: str) -> str:
-    """Return the figures of a model as Markdown; empty where its file holds none."""
-    runs = [run for run in read_spec(name).history if run.get("holdout_dice")]
-    return "\n".join(_table(run) for run in runs)
+    """Return the figures of a model as Markdown; empty where its file holds none.
+
+    Those of runs that left something out, and of the last run.
+    """
+    history, tables, steps = read_spec(name).history, [], 0
+    for run in history:
+        steps += run["steps"]
+        if "otsu_dice" in run and (run["left_out"] or run is history[-1]):
+            tables.append(_table(run, steps))
+    return "\n".join(tables)
 
 
-def _table(run: dict[str, Any]) -> str:
+def _table(run: dict[str, Any], steps: int) -> str:
     left_out = run["left_out"]
-    steps = f"{run['steps']} steps, seed {run['seed']}"
+    title = f"After {steps} steps, with all experiments."
     if left_out:
         names = ", ".join(map(_spelled, left_out))
-        title = f"After {steps}, without a single image of: {names}."
-    else:
-        title = f"After {steps} more, with all experiments."
+        title = f"After {steps} steps, without a single image of: {names}."
     images, otsu = run["holdout_images"], run["otsu_dice"]
     rows = [
         f"| {_spelled(name)}{', never seen' * (name in left_out)} | {images[name]} | "

@@ -24,7 +24,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ from napari_seg.models.checkpoint import load_model, save_model
 from napari_seg.models.registry import adapt_model, create_model
 from napari_seg.scoring.confusion import UNKNOWN, score
 from napari_seg.training.augmentation import AugmentOptions
+from napari_seg.training.calibration import calibrate
+from napari_seg.training.guard import hold_out
 from napari_seg.training.loop import Budget, Loss, TrainOptions, train
 from napari_seg.training.losses import ce_dice_loss
 from napari_seg.training.pretrain_data import (
@@ -58,12 +60,15 @@ _SCORED = 6
 _EVALUATE_EVERY = 300
 #: Procedural images, and their height and width in pixels.
 _DRAWN, _DRAWN_SIDE = 300, 192
+#: Share of the regions of held-out images that confidence is calibrated on.
+_CALIBRATED = 0.5
 
 _OPTIONS = TrainOptions(
     learning_rate=2e-3,
     batch=8,
     crop=160,
     average=0.999,
+    patience=1,
     precision="bfloat16",
     augmentation=AugmentOptions(
         scale=2.0, intensity=1.0, blur=0.3, inversion=0.4, stain=0.3, clutter=0.6
@@ -220,8 +225,14 @@ def _nuclei(
 
 
 def _nuclei_notes(model: SegmentationModel, split: NucleiSplit) -> dict[str, Any]:
+    """Score and calibrate the model on images not trained on; return the figures."""
     unseen = split.held_out | split.left_out
+    held_out = [example for found in split.held_out.values() for example in found]
+    calibration = calibrate(model, hold_out(held_out, _CALIBRATED)[1])
+    if calibration is not None:
+        model.spec = replace(model.spec, temperature=calibration.temperature)
     return {
+        "calibration": asdict(calibration) if calibration else None,
         "data": "dsb2018 (BBBC038, CC0), 7 of 8 images of each experiment; drawn cells",
         "holdout_dice": _scores(model, unseen, None),
         "otsu_dice": _threshold_scores(unseen),

@@ -28,8 +28,12 @@ _HELD_OUT_EVERY = 8
 #: Planes of a stack look alike; so do the many images of a large kind.
 _PLANES = 12
 _IMAGES = 60
-#: Procedural cells are drawn the root of this more often than an experiment.
-_CELLS_WEIGHT = 2
+#: What images of an experiment weigh is the number of them to this power. Since the
+#: sampler takes the root, 0 would draw an experiment by its number, -1 by the root of
+#: it, and -2 all alike.
+_RARITY = -1.25
+#: Of procedural cells beside an experiment of as many images.
+_CELLS_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,8 @@ def split_nuclei(
         if experiment in leave_out:
             split.left_out[experiment] = [_read(folder, f, spec) for f in files]
             continue
-        # Rare experiments are drawn more often than their share, common ones less: the
-        # sampler takes the root, so each as often as the root of the root of its size.
-        weight = len(files) ** -1.5
+        # Rare experiments are drawn more often than their share, common ones less.
+        weight = len(files) ** _RARITY
         kept = files[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY]
         if kept:
             split.held_out[experiment] = [_read(folder, f, spec) for f in kept]
@@ -145,7 +148,7 @@ def cells(count: int, side: int, spec: ModelSpec, seed: int) -> list[Example]:
     """Return procedural nuclei in stained cells, to train on beside experiments."""
     rng = np.random.default_rng(seed)
     drawn = [stained_cells(side, rng) for _ in range(count)]
-    weight = _CELLS_WEIGHT * count**-1.5
+    weight = _CELLS_WEIGHT * count**_RARITY
     return [Example(prepare_image(d.image, spec), d.mask, weight) for d in drawn]
 
 

@@ -131,9 +131,9 @@ def stained_cells(side: int, rng: np.random.Generator) -> DrawnImage:
     for _ in range(rng.poisson(3)):
         size = radius * rng.choice([rng.uniform(0.1, 0.4), rng.uniform(2, 6)])
         debris = _blob(side, rng.uniform(0, side, 2), size, 0.6, rng)
-        body += rng.uniform(0.1, 0.6) * debris
+        body += rng.uniform(0.05, 0.4) * debris
     if crowded:
-        body += rng.uniform(0.05, 0.4)
+        body += rng.uniform(0, 0.3)
     body *= 1 + rng.uniform(0.1, 0.6) * (2 * _texture(side, rng) - 1).clip(-1)
     nucleus *= 1 + rng.uniform(0, 0.6) * (2 * _texture(side, rng) - 1).clip(-1)
     blur = rng.uniform(0.4, 1.4)
@@ -153,6 +153,8 @@ def _overlaid_cells(
     """Return the density of bodies and of nuclei, and where the nuclei are."""
     body, nucleus = np.zeros((2, side, side), np.float32)
     mask = np.zeros((side, side), np.uint8)
+    # Pale nuclei lie in paler cells.
+    density = rng.uniform(0.03, 0.35)
     for _ in range(count):
         centre = rng.uniform(0, side, 2)
         own = radius * rng.uniform(0.7, 1.3)
@@ -161,10 +163,11 @@ def _overlaid_cells(
         inner = gaussian_filter(cell, 0.12 * spread)
         # The rim of a cell, or where it folds, is denser than its middle.
         rim = (cell * (1 - inner)) ** 2 * rng.choice([0, rng.uniform(0, 6)])
-        body += rng.uniform(0.05, 0.45) * cell + 0.15 * rim
+        body += density * (rng.uniform(0.5, 1.5) * cell + 0.5 * rim)
         if rng.random() < 0.93:
             inside = _blob(side, centre + rng.normal(0, own, 2), own, 0.08, rng)
-            nucleus = np.maximum(nucleus, rng.uniform(0.3, 1.1) * inside)
+            dense = 0.1 + density * rng.uniform(1, 4)
+            nucleus = np.maximum(nucleus, dense * inside)
             mask |= inside > 0.5
     return body, nucleus, mask
 

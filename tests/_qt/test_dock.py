@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_seg.models.catalog import BUNDLED
 from tests._qt import hands
 from tests._qt.person import SIDE, Person, balanced_model
 
@@ -69,6 +70,23 @@ def test_names_of_the_contract(empty: Person) -> None:
     assert names >= CONTRACT
     assert empty.dock.objectName() == "Segmentation"
     assert empty.text("device_label").startswith(("CPU, ", "GPU", "Apple"))
+
+
+def test_bundled_models_say_what_they_are_for(
+    empty: Person, field: NDArray[np.uint16]
+) -> None:
+    empty.viewer.add_image(np.stack([field] * 3, -1).astype(np.uint8), rgb=True)
+    hands.settle()
+    combo = empty.combo("model_combo")
+    names = [combo.itemText(row) for row in range(len(BUNDLED))]
+    assert names == list(BUNDLED)
+    assert combo.currentText() == "nuclei"
+    for row, (name, hint) in enumerate(BUNDLED.items()):
+        assert combo.itemData(row, Qt.ItemDataRole.ToolTipRole) == hint
+        hands.choose(combo, name)
+        assert combo.toolTip() == hint
+    hands.choose(combo, "New U-Net, small")
+    assert combo.toolTip() == "The network that predicts."
 
 
 # Images -----------------------------------------------------------------------

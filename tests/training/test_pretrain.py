@@ -20,7 +20,7 @@ from napari_seg.training.pretrain_data import read_kinds, split_nuclei
 from napari_seg.training.sampling import CropSampler
 from napari_seg.training.textures import stained_cells, textured_objects
 
-SIDES = {"fluorescence": 48, "brightfield": 64}
+SIDES = {"fluorescence": 96, "brightfield": 128}
 
 
 @pytest.fixture
@@ -58,18 +58,19 @@ def test_what_is_left_out_is_scored_and_not_trained_on(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "model.safetensors"
-    left_out = "brightfield 64x64"
+    left_out = "brightfield 128x128"
     given = ["nuclei-fast", str(data), "-o", str(output), "--steps", "2"]
     pretrain.main([*given, "--leave-out", left_out])
     scores = json.loads(capsys.readouterr().err.splitlines()[-1])
-    assert set(scores) == {"fluorescence 48x48", left_out}
+    assert set(scores) == {"fluorescence 96x96", left_out}
 
     spec = read_spec(output)
     assert (spec.name, spec.width, spec.gray_as_rgb) == ("nuclei-fast", 8, True)
     run = spec.history[-1]
     assert run["holdout_dice"] == scores
-    assert run["holdout_images"] == {"fluorescence 48x48": 1, left_out: 2}
+    assert run["holdout_images"] == {"fluorescence 96x96": 1, left_out: 2}
     assert run["left_out"] == [left_out]
+    assert spec.temperature == run["calibration"]["temperature"] != 1
     assert min(run["otsu_dice"].values()) > 0.8, "dark nuclei are turned around"
 
     folder = data / "dsb2018"
@@ -203,5 +204,5 @@ def test_training_goes_on_from_a_model(data: Path, tmp_path: Path) -> None:
 
 
 def test_an_experiment_that_is_not_there(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there are brightfield 64x64, fluo"):
+    with pytest.raises(InputError, match="there are brightfield 128x128, fluo"):
         pretrain.pretrain("nuclei", data, tmp_path / "m", leave_out=["x-ray 1x1"])
