@@ -177,7 +177,8 @@ def _adapted(
 
 
 def _text(result: Any, path: Path) -> str:
-    seconds = f"{len(result.history)} steps, {result.seconds:.0f} s"
+    early = ", until the held-out Dice no longer rose" * result.plateau
+    seconds = f"{len(result.history)} steps, {result.seconds:.0f} s{early}"
     if result.verdict.regions == 0:
         return f"{result.verdict.sentence}\n{path} ({seconds})"
     return (

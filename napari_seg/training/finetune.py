@@ -121,6 +121,11 @@ class FinetuneResult:
         """Whether the new model is better beyond chance."""
         return self.verdict.improved
 
+    @property
+    def plateau(self) -> bool:
+        """Whether training ended early, since the held-out Dice no longer rose."""
+        return not self.stopped and self.history[-1].spent < 1
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values, the weights aside."""
         return {
@@ -130,6 +135,7 @@ class FinetuneResult:
             "steps": len(self.history),
             "seconds": self.seconds,
             "stopped": self.stopped,
+            "plateau": self.plateau,
         }
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_seg.errors import InputError, TrainingError
+from napari_seg.inference.device import trains_in_bfloat16
 from napari_seg.models.base import SegmentationModel
 from napari_seg.options import Options, option
 from napari_seg.training.augmentation import AugmentOptions, augment
@@ -109,11 +110,20 @@ class TrainOptions(Options):
         maximum=0.9999,
         step=0.01,
     )
+    patience: float = option(
+        0.5,
+        "Patience",
+        "Training ends early when the Dice of held-out regions has not risen for this "
+        "share of the budget; with 1 it never does.",
+        minimum=0.1,
+        maximum=1,
+        step=0.1,
+    )
     precision: str = option(
         "auto",
         "Precision",
         "Numbers that convolutions compute with: bfloat16 is faster where the "
-        "processor knows it; auto takes it on CUDA only.",
+        "processor knows it, which auto asks.",
         choices=("auto", "float32", "bfloat16"),
     )
     augmentation: AugmentOptions = field(default_factory=AugmentOptions)
@@ -185,7 +195,8 @@ def train(
 
     At its end, and also when the generator is closed before (cancel), `model` holds
     the weight average that scored best, or the last one where nothing was evaluated,
-    and is in eval mode.
+    and is in eval mode. It ends early, with the budget not spent, where the score has
+    not risen for the share of it that `options.patience` says.
 
     Parameters
     ----------
@@ -220,18 +231,18 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
     half = options.precision == "bfloat16" or (
-        options.precision == "auto" and device.type == "cuda"
+        options.precision == "auto" and trains_in_bfloat16(device)
     )
     loss_function = loss or _loss(options)
     optimizer = _optimizer(model, options)
     norms = _Norms(model, options)
     average = _Average(model, options.average)
-    best, spent = math.nan, 0.0
+    best, risen, spent, tired = math.nan, 0.0, 0.0, False
     start, step, evaluated = time.monotonic(), 0, 0
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
         # What the last step reported decides, so that the last one is evaluated.
-        while spent < 1:
+        while spent < 1 and not tired:
             _set_rate(optimizer, spent)
             norms.set_mode(spent)
             images, labels = augment(
@@ -271,8 +282,9 @@ def train(
                 with average.applied():
                     holdout = evaluate(model)
                 if not best >= holdout:
-                    best = holdout
+                    best, risen = holdout, spent
                     average.keep()
+                tired = spent - risen >= options.patience
             yield Step(step, value, spent, seconds, holdout)
     finally:
         average.finish()

@@ -171,5 +171,6 @@ def verdict_text(result: dict[str, Any]) -> str:
             f"Earlier images {earlier['before']['mean_dice']:.3f} → "
             f"{earlier['after']['mean_dice']:.3f}."
         )
-    lines.append(f"{result['steps']} steps in {result['seconds']:.0f} s.")
+    early = ", until the held-out Dice no longer rose" * result["plateau"]
+    lines.append(f"{result['steps']} steps in {result['seconds']:.0f} s{early}.")
     return "\n".join(lines)

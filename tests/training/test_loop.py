@@ -92,6 +92,18 @@ def test_bfloat16_learns_and_leaves_whole_numbers_behind(tiny_unet, sampler):
     assert {value.dtype for value in model.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize(
+    ("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)]
+)
+def test_precision_follows_the_processor(tiny_unet, sampler, monkeypatch, fast, dtype):
+    monkeypatch.setattr(loop, "trains_in_bfloat16", lambda _: fast)
+    model = tiny_unet()
+    seen = []
+    model.head.register_forward_hook(lambda *given: seen.append(given[2].dtype))
+    list(train(model, sampler, changed(precision="auto"), Budget(steps=1)))
+    assert seen == [dtype]
+
+
 class TestSteps:
     def test_they_count_up_to_the_budget(self, tiny_unet, sampler):
         steps = list(train(tiny_unet(), sampler, OPTIONS, Budget(steps=5)))
@@ -140,7 +152,7 @@ class TestSteps:
         steps = train(
             tiny_unet(),
             sampler,
-            OPTIONS,
+            changed(patience=1),
             Budget(steps=12),
             evaluate=lambda _: 0.5,
             evaluations=4,
@@ -148,6 +160,28 @@ class TestSteps:
         seen = [step.step for step in steps if step.holdout is not None]
         assert 4 <= len(seen) <= 5
         assert seen[-1] == 12
+
+    @pytest.mark.parametrize(("patience", "last"), [(0.5, 16), (0.6, 18), (1, 20)])
+    def test_it_ends_when_the_score_no_longer_rises(
+        self, tiny_unet, sampler, patience, last
+    ):
+        """Scored after steps 3, 6, 8, 11, 13, 16, 18, 20; the second is the best."""
+        scores = iter([0.5, 0.9, *[0.8] * 20])
+        steps = train(
+            tiny_unet(),
+            sampler,
+            changed(patience=patience),
+            Budget(steps=20),
+            evaluate=lambda _: next(scores),
+        )
+        found = list(steps)
+        assert found[-1].step == last, [s.step for s in found if s.holdout is not None]
+        assert found[-1].holdout is not None
+
+    def test_without_scores_it_never_ends_early(self, tiny_unet, sampler):
+        options = changed(patience=0.1)
+        steps = list(train(tiny_unet(), sampler, options, Budget(steps=10)))
+        assert len(steps) == 10
 
     def test_the_same_seed_gives_the_same_losses(self, tiny_unet, toy_examples):
         losses = []

@@ -1,0 +1,68 @@
+"""The simulated annotator measures what it says, on images made for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+pytest.importorskip("psutil")
+pytest.importorskip("sklearn")
+
+from benchmarks import _windows, annotation
+from napari_seg.synthetic import synthetic_nuclei
+
+ROUNDS = (1, 4)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with one kind of four images."""
+    for part in ("images", "masks"):
+        (tmp_path / "plate" / part).mkdir(parents=True)
+    for index in range(4):
+        sample = synthetic_nuclei((128, 128), n=8, seed=index)
+        for part, pixels in (("images", sample.image), ("masks", sample.mask)):
+            tifffile.imwrite(tmp_path / "plate" / part / f"{index}.tif", pixels)
+    monkeypatch.setattr(_windows, "SHARED_DATA", tmp_path)
+    monkeypatch.setattr(annotation, "ROUNDS", ROUNDS)
+    return tmp_path
+
+
+def test_windows_come_from_images_that_are_not_scored(data: Path) -> None:
+    groups = _windows.read("plate")
+    few, many = (_windows.draw(groups, 1, count) for count in (2, 6))
+    assert [len(few.windows), len(many.windows)] == [2, 6]
+    for one, other in zip(few.windows, many.windows, strict=False):
+        np.testing.assert_array_equal(one.truth, other.truth)
+    for window in many.windows:
+        assert (window.truth != 255).sum() == _windows.SIDE**2
+        assert not any(window.image is each.image for each in many.scored)
+    assert many.classes == ["background", "class 1"]
+    truth = [each.truth for each in many.scored]
+    assert _windows.mean_dice(many, truth) == 1
+
+
+def test_a_measurement_goes_on_where_it_stopped(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, sections = tmp_path / "state.jsonl", []
+    monkeypatch.setattr(
+        annotation, "write", lambda section, _: sections.append(section)
+    )
+    given = ["--kinds", "plate", "--seeds", "1", "--steps", "2", "--state", str(state)]
+    annotation.main([*given, "--arms", "forest,scratch"])
+    lines = [json.loads(line) for line in state.read_text().splitlines()]
+    assert [(each["arm"], each["windows"]) for each in lines] == [
+        (arm, count) for arm in ("forest", "scratch") for count in ROUNDS
+    ]
+    assert lines[1]["dice"] > 0.8, "a forest finds bright nuclei"
+    annotation.main([*given, "--arms", "forest,ours"])
+    assert len(state.read_text().splitlines()) == 6
+    table = sections[-1].text()
+    assert "plate: Dice after 4 windows" in table
+    assert "forest" in table
+    assert "scratch" in table
