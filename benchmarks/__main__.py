@@ -25,6 +25,7 @@ BENCHMARKS = {
     "responsiveness": "Responsiveness",
     "crf": "CRF refinement",
     "batch_norm": "Batch normalisation in small batches",
+    "finetune_speed": "Speed of fine-tuning",
     "gpu": "GPU",
 }
 
