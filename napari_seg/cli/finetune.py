@@ -58,9 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replay",
         type=existing_folder,
+        action="append",
+        default=[],
         metavar="DIR",
         help="project, or folder with images/ and labels/, of earlier work that must "
-        "not be forgotten",
+        "not be forgotten; may be given more than once",
     )
     parser.add_argument(
         "--classes",
@@ -96,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> Report:
     """Fine-tune, and write the new model."""
-    from napari_seg.cli.labelled import Planes, read_labelled, training_folders
+    from napari_seg.cli.labelled import Planes, read_labelled, read_replay
     from napari_seg.cli.teaching import checked_output, teach
     from napari_seg.models.checkpoint import load_model, save_model
     from napari_seg.training.finetune import FinetuneOptions
@@ -111,16 +113,26 @@ def run(given: argparse.Namespace) -> Report:
     with show_fetching(given.progress) as on_progress:
         start = load_model(given.model, on_progress=on_progress)
     model = _adapted(start, pairs, given)
-    replay = read_labelled(*training_folders(given.replay)) if given.replay else []
+    names = model.spec.classes
+    replay = [pair for each in given.replay for pair in read_replay(each, names)]
     result = teach(
         given,
         model,
         Planes.of(pairs, model.spec),
         options,
-        replay=Planes.of(replay, model.spec),
+        replay=Planes.of(replay, model.spec) if replay else None,
     )
+    if given.project is not None:
+        _remember(result.model, given.project)
     path = save_model(result.model, output)
     return Report(_text(result, path), {"model": path, **result.to_dict()})
+
+
+def _remember(model: SegmentationModel, project: Path) -> None:
+    """Note in the model where its training windows lie, for replay."""
+    *before, last = model.spec.history
+    entry = {**last, "project": project.resolve().name}
+    model.spec = replace(model.spec, history=(*before, entry))
 
 
 def _folders(given: argparse.Namespace) -> tuple[Path, Path]:

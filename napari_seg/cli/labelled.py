@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from napari_seg.cli.files import bare_name, images_in, read_picture
 from napari_seg.cli.report import note
+from napari_seg.corrections.manifest import FILE as MANIFEST
+from napari_seg.corrections.manifest import Manifest
 from napari_seg.corrections.windows import read_ranges
 from napari_seg.errors import ChannelError, ImageError, InputError, LabelsError
 from napari_seg.inference.axes import read_axes
@@ -25,6 +28,7 @@ __all__ = [
     "class_ids",
     "pair_by_name",
     "read_labelled",
+    "read_replay",
     "training_folders",
 ]
 
@@ -161,6 +165,30 @@ def read_labelled(images: Path, labels: Path) -> list[Labelled]:
         _read_pair(image, mask)
         for image, mask in pair_by_name(images_in(images), images_in(labels), "labels")
     ]
+
+
+def read_replay(folder: Path, classes: Sequence[str]) -> list[Labelled]:
+    """Read what must not be forgotten, for a model of these classes.
+
+    The ids of a project count by the names of its classes, of which some may have
+    other ids in the model; what the model lacks becomes unknown. Ids of other folders
+    stay as they are.
+
+    Raises
+    ------
+    InputError
+        If there is no training set, or a pair does not fit together.
+    """
+    pairs = read_labelled(*training_folders(folder))
+    if not (folder / MANIFEST).is_file():
+        return pairs
+    new_ids = np.full(256, UNKNOWN, np.uint8)
+    for number, own in enumerate(Manifest.read(folder).classes):
+        for name in (own.name, *own.earlier):
+            if name in classes:
+                new_ids[number] = classes.index(name)
+                break
+    return [replace(pair, labels=new_ids[pair.labels]) for pair in pairs]
 
 
 def pair_by_name(

@@ -79,7 +79,7 @@ def teach(
             options.holdout,
             given.seed,
             steps=given.steps,
-            replay=(replay.images, replay.labels) if replay and replay.images else None,
+            replay=(replay.images, replay.labels, replay.ranges) if replay else None,
             ranges=planes.ranges,
             device=given.device,
             options=options,

@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -41,8 +41,13 @@ from napari_seg.training.sampling import (
     Sampler,
 )
 
-__all__ = ["FinetuneOptions", "FinetuneResult", "finetune"]
+__all__ = ["FinetuneOptions", "FinetuneResult", "Replay", "finetune"]
 
+#: Images and labels, or images, labels and ranges; see :func:`finetune`.
+Replay: TypeAlias = (
+    tuple[Sequence[ArrayLike], Sequence[ArrayLike]]
+    | tuple[Sequence[ArrayLike], Sequence[ArrayLike], Sequence[ArrayLike | None]]
+)
 
 #: Regions that are scored while training runs: enough for a curve, and quick.
 _WATCHED = 16
@@ -148,7 +153,7 @@ def finetune(
     seed: int = 0,
     *,
     steps: int | None = None,
-    replay: tuple[Sequence[ArrayLike], Sequence[ArrayLike]] | None = None,
+    replay: Replay | None = None,
     ranges: Sequence[ArrayLike | None] | None = None,
     device: str = "auto",
     options: FinetuneOptions | None = None,
@@ -174,7 +179,8 @@ def finetune(
     steps : int or None
         Budget in training steps.
     replay : tuple or None
-        Images and labels of earlier work, mixed in against forgetting.
+        Images and labels of earlier work, and, if known, their `ranges`: mixed in
+        against forgetting.
     ranges : sequence of (array of shape (C, 2) or None), optional
         Intensities of each image that become 0 and 1, where `images` are windows of
         larger images; by default percentiles of each image.
@@ -209,7 +215,7 @@ def finetune(
     chosen = pick_device(device)
     tuned = copy.deepcopy(model).to(chosen)
     examples = prepare_examples(images, labels, model.spec, ranges)
-    old = prepare_examples(*replay, model.spec) if replay else []
+    old = prepare_examples(*replay[:2], model.spec, *replay[2:]) if replay else []
     trained = {name for run in model.spec.history for name in run.get("regions", ())}
     training, held_out = hold_out(examples, options.holdout, trained)
     replayed, earlier = hold_out(old, options.holdout, trained)

@@ -15,7 +15,7 @@ from napari_seg.corrections.windows import cut_windows, save_windows
 from napari_seg.errors import NothingToLearnError
 from napari_seg.inference.axes import as_array
 from napari_seg.inference.normalization import channel_ranges
-from napari_seg.models.spec import Normalization
+from napari_seg.models.spec import ModelSpec, Normalization
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.scoring.regions import Box
 from napari_seg.workspace.choices import ModelChoice
@@ -28,10 +28,14 @@ __all__ = [
     "Lesson",
     "VouchedPlane",
     "add_version",
+    "earlier_projects",
     "finetune_command",
     "save_training_windows",
     "vouched_planes",
 ]
+
+#: Projects of earlier images that are mixed in; reading more delays the start.
+_REPLAYED = 8
 
 #: What a card holds beside parent and scores.
 _DETAILS = ("steps", "improved", "interval", "regions", "pixels", "calibration")
@@ -137,6 +141,8 @@ def finetune_command(session: Session, lesson: Lesson) -> FinetuneCommand:
     classes = session.classes_to_train(choice.spec.classes)
     if list(choice.spec.classes) != classes:
         options += ["--classes", ",".join(classes)]
+    for folder in earlier_projects(choice.spec, session.project.folder):
+        options += ["--replay", str(folder)]
     return FinetuneCommand(
         model=_start_file(session, choice),
         output=session.project.models_folder / "candidate.safetensors",
@@ -145,6 +151,24 @@ def finetune_command(session: Session, lesson: Lesson) -> FinetuneCommand:
         device=lesson.device,
         options=(*options, "--overwrite"),
     )
+
+
+def earlier_projects(spec: ModelSpec, current: Path) -> list[Path]:
+    """Return the projects of other images that a model has learned, oldest first.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Of the model to start from; its history names them.
+    current : Path
+        Folder of this project; the others lie beside it, as far as they still exist.
+    """
+    names = dict.fromkeys(str(run.get("project", "")) for run in spec.history)
+    # A model from elsewhere must not lead out of the folder.
+    plain = [n for n in names if n not in ("", "..") and Path(n).name == n]
+    found = [current.parent / name for name in plain if name != current.name]
+    kept = [each for each in found if any((each / "windows" / "labels").glob("*.tif"))]
+    return kept[-_REPLAYED:]
 
 
 def add_version(session: Session, result: dict[str, Any], parent: str) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_seg.cli.labelled import Planes, read_labelled
+from napari_seg.cli.labelled import Planes, read_labelled, read_replay
+from napari_seg.corrections.project import Project, ProjectClass
 from napari_seg.models.checkpoint import load_model, save_model
 from napari_seg.models.registry import create_model
 
@@ -64,9 +65,10 @@ def test_nothing_held_out_gives_null_not_nan(finetune):
 
 def test_project_folder(finetune, pairs, tmp_path):
     shutil.copytree(pairs, tmp_path / "project" / "windows")
-    assert (
-        finetune("--json", data=("--project", tmp_path / "project")).json["steps"] == 3
-    )
+    result = finetune("--json", data=("--project", tmp_path / "project")).json
+    assert result["steps"] == 3
+    history = load_model(result["model"]).spec.history
+    assert history[-1]["project"] == "project", "for replay"
 
 
 def test_stacks_are_trained_plane_by_plane(finetune, tmp_path, pairs):
@@ -91,6 +93,36 @@ def test_replay_reports_on_earlier_images(finetune, pairs, tmp_path):
     earlier = shutil.copytree(pairs, tmp_path / "earlier")
     result = finetune("--replay", earlier, "--json").json
     assert result["earlier"]["regions"] > 0
+
+
+def test_replay_may_come_from_several_places(finetune, pairs, tmp_path):
+    one, other = (shutil.copytree(pairs, tmp_path / name) for name in ("a", "b"))
+    alone = finetune("--replay", one, "--json").json
+    both = finetune("--replay", one, "--replay", other, "--json").json
+    assert both["earlier"]["pixels"] == 2 * alone["earlier"]["pixels"]
+
+
+def test_replay_goes_by_the_names_of_classes(pairs, tmp_path):
+    folder = tmp_path / "earlier"
+    shutil.copytree(pairs, folder / "windows")
+    path = folder / "windows" / "labels" / "0.tif"
+    labels = tifffile.imread(path)
+    labels[:4, :4], labels[4:8, :4], labels[8:12, :4] = 2, 1, 255
+    tifffile.imwrite(path, labels)
+    with Project.create(folder) as project:
+        project.set_classes(
+            [
+                ProjectClass("background", ""),
+                ProjectClass("debris", ""),
+                ProjectClass("cell", "", earlier=("nucleus",)),
+            ]
+        )
+    (first, *_) = read_replay(folder, ("background", "nucleus"))
+    assert (first.labels[:4, :4] == 1).all()
+    assert (first.labels[4:8, :4] == 255).all(), "the model has no debris"
+    assert (first.labels[8:12, :4] == 255).all()
+    (plain, *_) = read_replay(folder / "windows", ("background", "nucleus"))
+    np.testing.assert_array_equal(plain.labels, labels)
 
 
 def test_new_class(finetune, pairs, tmp_path):

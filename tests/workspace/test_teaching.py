@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from napari_seg.training.child import FinetuneCommand
 from napari_seg.training.loop import Step
 from napari_seg.workspace import ImageSource, View, Workspace
 from napari_seg.workspace.exports import export, scores_as_csv
+from napari_seg.workspace.lesson import Lesson, finetune_command
 from napari_seg.workspace.tasks import Job, Task
 from napari_seg.workspace.teaching import Curves, verdict_text
 from tests.workspace.conftest import SIDE, Heard, make_model
@@ -223,6 +226,38 @@ def test_an_untrained_model_is_made_first(ready: Workspace) -> None:
     ready.set_model(next(c for c in ready.choices() if c.untrained))
     ready.finetune(0.5)
     assert PlayedChild.made[0].command.model.is_file()
+
+
+def test_earlier_images_that_the_model_knows_are_replayed(
+    ready: Workspace, tmp_path: Path
+) -> None:
+    """Of those that still lie beside the project, and have windows."""
+    assert ready.session is not None
+    assert ready.choice is not None
+    own = ready.session.project.folder
+    for name in ("a", "b", "empty"):
+        (own.parent / name / "windows" / "labels").mkdir(parents=True)
+    for name in ("a", "b"):
+        (own.parent / name / "windows" / "labels" / "0.tif").touch()
+    spec = ready.choice.spec
+    for name in (
+        "b",
+        "a",
+        own.name,
+        "b",
+        "gone",
+        "empty",
+        "..",
+        "a/../b",
+        str(tmp_path),
+    ):
+        spec = spec.with_history({"project": name})
+    choice = replace(ready.choice, spec=spec.with_history({"steps": 3}))
+    command = finetune_command(ready.session, Lesson(choice, 1.0))
+    replayed = [
+        value for name, value in pairwise(command.options) if name == "--replay"
+    ]
+    assert replayed == [str(own.parent / "b"), str(own.parent / "a")]
 
 
 # Words and files --------------------------------------------------------------
