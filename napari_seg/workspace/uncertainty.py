@@ -12,6 +12,8 @@ __all__ = ["UncertaintyMap"]
 
 #: Side of a block in pixels.
 _BLOCK = 64
+#: A block of which no more than this share is unreviewed counts as reviewed.
+_MOSTLY = 0.5
 
 
 class UncertaintyMap:
@@ -65,24 +67,33 @@ class UncertaintyMap:
         self._visited[index][blocks] = False
 
     def next(self, ledger: Ledger) -> Box | None:
-        """Return the block with most expected errors that nobody has looked at.
+        """Return the block with most errors to expect in what is not reviewed.
 
         A block is left out once it was returned, and where most of it is accepted.
         None means that no block is left.
         """
         left = np.where(self._visited, 0, self._expected)
+        exact = np.zeros(left.shape, bool)
         while left.any():
-            *index, row, column = np.unravel_index(int(left.argmax()), left.shape)
-            place = (*index, row, column)
-            self._visited[place] = True
-            left[place] = 0
-            box = (
-                *(slice(int(i), int(i) + 1) for i in index),
-                *(
-                    slice(int(i) * _BLOCK, min((int(i) + 1) * _BLOCK, side))
-                    for i, side in zip((row, column), self._shape[-2:], strict=True)
-                ),
-            )
-            if np.mean(ledger.state(box) & ACCEPTED > 0) < 0.5:
+            place = np.unravel_index(int(left.argmax()), left.shape)
+            box = self._box(tuple(int(i) for i in place))
+            if exact[place]:
+                self._visited[place] = True
                 return box
+            # Looked up for the foremost blocks only, which is quick on large images.
+            unreviewed = float(np.mean(ledger.state(box) & ACCEPTED == 0))
+            exact[place] = True
+            left[place] *= unreviewed
+            if unreviewed <= _MOSTLY:
+                left[place], self._visited[place] = 0, True
         return None
+
+    def _box(self, place: tuple[int, ...]) -> Box:
+        *index, row, column = place
+        return (
+            *(slice(i, i + 1) for i in index),
+            *(
+                slice(i * _BLOCK, min((i + 1) * _BLOCK, side))
+                for i, side in zip((row, column), self._shape[-2:], strict=True)
+            ),
+        )
