@@ -24,6 +24,7 @@ from napari_seg._qt.presenters.library import LibraryPresenter
 from napari_seg._qt.presenters.score import ScorePresenter
 from napari_seg._qt.presenters.source import SourcePresenter
 from napari_seg._qt.presenters.teach import TeachPresenter
+from napari_seg._qt.presenters.uncertainty import UncertaintyPresenter
 from napari_seg._qt.review_outline import ReviewOutline
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg._qt.worker import QtRunner
@@ -70,7 +71,7 @@ class SegmentationDock(QWidget):
             self._runner,
             self._outline,
             self.link,
-            (*self._presenters[:4], Auditor(self.workspace, self.mask_view)),
+            (*self._presenters[:5], Auditor(self.workspace, self.mask_view)),
         )
         # A window that is closed destroys the dock without asking it; by then its
         # attributes are gone, so the function itself holds what it needs.
@@ -109,6 +110,7 @@ class SegmentationDock(QWidget):
         self._expert = ExpertOptions(library, self.workspace)
         self._presenters = (
             CorrectPresenter(correct, self.workspace, self.link, self.mask_view),
+            UncertaintyPresenter(correct, self.workspace, self.link, self.mask_view),
             ScorePresenter(score, self.workspace, self.link, self.mask_view),
             TeachPresenter(teach, self.workspace),
             ComparePresenter(teach, library, self.workspace, self.link, self.mask_view),

@@ -17,7 +17,19 @@ from napari_seg.inference.axes import AxesReading
 from napari_seg.scoring.regions import Box
 from napari_seg.workspace import ImageSource, View
 
-__all__ = ["ViewerLink", "camera", "find_view", "mask_transform", "part_transform"]
+__all__ = [
+    "OWN",
+    "ViewerLink",
+    "camera",
+    "coarse_transform",
+    "find_view",
+    "mask_transform",
+    "part_transform",
+]
+
+#: Key in the metadata of image layers that the plugin adds: none of them is offered
+#: for segmentation.
+OWN = "napari-seg"
 
 
 class ViewerLink(QObject):
@@ -57,9 +69,12 @@ class ViewerLink(QObject):
         self.themeChanged.emit(self.viewer.theme)
 
     def images(self) -> list[Image]:
-        """Return the image layers, the topmost first."""
-        found = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
-        return found[::-1]
+        """Return the user's image layers, the topmost first."""
+        return [
+            layer
+            for layer in reversed(self.viewer.layers)
+            if isinstance(layer, Image) and OWN not in layer.metadata
+        ]
 
     def source(self, layer: Image) -> ImageSource:
         """Return the image of a layer, under the name that it had at first.
@@ -143,7 +158,7 @@ def mask_transform(image: Image | Labels, ndim: int) -> dict[str, Any]:
     return transform
 
 
-def part_transform(mask: Labels, start: Sequence[int]) -> dict[str, Any]:
+def part_transform(mask: Labels, start: Sequence[float]) -> dict[str, Any]:
     """Return the transform for a part of the mask that begins at `start`."""
     transform = mask_transform(mask, mask.ndim)
     turned = Affine(
@@ -151,6 +166,14 @@ def part_transform(mask: Labels, start: Sequence[int]) -> dict[str, Any]:
     )
     offset = turned.linear_matrix @ np.asarray(start)
     return transform | {"translate": transform["translate"] + offset}
+
+
+def coarse_transform(mask: Labels, side: int) -> dict[str, Any]:
+    """Return the transform for an image of cells of `side` × `side` pixels each."""
+    flat = mask.ndim - 2
+    # The middle of the first cell, where napari puts it, is not that of a pixel.
+    transform = part_transform(mask, [0.0] * flat + [(side - 1) / 2] * 2)
+    return transform | {"scale": transform["scale"] * ([1] * flat + [side] * 2)}
 
 
 def find_view(

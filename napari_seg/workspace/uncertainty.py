@@ -1,4 +1,4 @@
-"""Where the model is least sure, on a coarse grid."""
+"""Where the model is least sure, on coarse grids."""
 
 from __future__ import annotations
 
@@ -8,36 +8,43 @@ from numpy.typing import NDArray
 from napari_seg.corrections.ledger import ACCEPTED, Ledger
 from napari_seg.scoring.regions import Box
 
-__all__ = ["UncertaintyMap"]
+__all__ = ["CELL", "UncertaintyMap"]
 
-#: Side of a block in pixels.
-_BLOCK = 64
+#: Side of a cell in pixels, and of a block in cells.
+CELL = 8
+_CELLS = 8
+_BLOCK = CELL * _CELLS
 #: A block of which no more than this share is unreviewed counts as reviewed.
 _MOSTLY = 0.5
 
 
 class UncertaintyMap:
-    """Expected number of wrong pixels in blocks of 64 × 64, plane by plane.
+    """Where wrong pixels are to be expected, plane by plane.
 
     With a calibrated confidence p, a pixel is wrong with probability 1 − p; the sum
-    over a block is the number of wrong pixels to expect there.
+    over a block of 64 × 64 pixels is the number of wrong pixels to expect there.
 
     Parameters
     ----------
     shape : tuple of int
         Shape of the mask, (..., Y, X).
+
+    Attributes
+    ----------
+    density : ndarray of float32, shape (..., Y / 8, X / 8)
+        Share of the pixels of a cell of 8 × 8 that is probably wrong; 0 where nothing
+        was predicted yet. Changed in place.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
-        grid = (*shape[:-2], *(-(-side // _BLOCK) for side in shape[-2:]))
-        self._expected = np.zeros(grid, np.float32)
-        self._visited = np.zeros(grid, bool)
+        self.density = np.zeros(_grid(shape, CELL), np.float32)
+        self._visited = np.zeros(_grid(shape, _BLOCK), bool)
 
     @property
     def known(self) -> bool:
         """Whether any prediction was taken in."""
-        return bool(self._expected.any())
+        return bool(self.density.any())
 
     def add(self, region: Box, confidence: NDArray[np.float32]) -> None:
         """Take in the confidence of one tile.
@@ -52,19 +59,27 @@ class UncertaintyMap:
         index = tuple(part.start for part in region[:-2])
         wrong: NDArray[np.float32] = 1 - confidence
         *_, top, left = (part.start for part in region)
-        rows = (top + np.arange(wrong.shape[0])) // _BLOCK
-        columns = (left + np.arange(wrong.shape[1])) // _BLOCK
+        rows = (top + np.arange(wrong.shape[0])) // CELL
+        columns = (left + np.arange(wrong.shape[1])) // CELL
         row_starts = np.flatnonzero(np.diff(rows, prepend=-1))
         column_starts = np.flatnonzero(np.diff(columns, prepend=-1))
         sums = np.add.reduceat(wrong, row_starts, axis=0)
         sums = np.add.reduceat(sums, column_starts, axis=1)
         heights = np.diff(row_starts, append=len(rows))
         widths = np.diff(column_starts, append=len(columns))
-        density = sums / np.outer(heights, widths)
-        # A block that two tiles share keeps the density of the later one.
-        blocks = np.ix_(rows[row_starts], columns[column_starts])
-        self._expected[index][blocks] = density * _BLOCK**2
-        self._visited[index][blocks] = False
+        # A cell that two tiles share keeps the density of the later one.
+        cells = rows[row_starts], columns[column_starts]
+        self.density[index][np.ix_(*cells)] = sums / np.outer(heights, widths)
+        blocks = (np.unique(each // _CELLS) for each in cells)
+        self._visited[index][np.ix_(*blocks)] = False
+
+    def _expected(self) -> NDArray[np.float32]:
+        """Return the number of wrong pixels to expect in each block."""
+        sums = self.density
+        for axis in (-2, -1):
+            starts = np.arange(0, sums.shape[axis], _CELLS)
+            sums = np.add.reduceat(sums, starts, axis=axis)
+        return sums * np.float32(CELL**2)
 
     def next(self, ledger: Ledger) -> Box | None:
         """Return the block with most errors to expect in what is not reviewed.
@@ -72,7 +87,7 @@ class UncertaintyMap:
         A block is left out once it was returned, and where most of it is accepted.
         None means that no block is left.
         """
-        left = np.where(self._visited, 0, self._expected)
+        left = np.where(self._visited, 0, self._expected())
         exact = np.zeros(left.shape, bool)
         while left.any():
             place = np.unravel_index(int(left.argmax()), left.shape)
@@ -97,3 +112,7 @@ class UncertaintyMap:
                 for i, side in zip((row, column), self._shape[-2:], strict=True)
             ),
         )
+
+
+def _grid(shape: tuple[int, ...], side: int) -> tuple[int, ...]:
+    return (*shape[:-2], *(-(-length // side) for length in shape[-2:]))

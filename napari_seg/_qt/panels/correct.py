@@ -52,6 +52,7 @@ class CorrectPanel(Panel):
     classAddWanted = Signal()
     renameWanted = Signal(int)
     nextWanted = Signal()
+    uncertaintyWanted = Signal(bool)
     toolCancelled = Signal()
     foreignAdded = Signal()
     foreignMistaken = Signal()
@@ -85,9 +86,22 @@ class CorrectPanel(Panel):
             "Jump to where the model is least sure.",
         )
         self.next.clicked.connect(self.nextWanted)
+        self.uncertainty = button(
+            "Map",
+            "uncertainty_button",
+            "Lay a map over the image: magenta where the model is probably wrong.",
+        )
+        self.uncertainty.setAccessibleName("Show where the model is uncertain")
+        self.uncertainty.setCheckable(True)
+        self.uncertainty.clicked.connect(self.uncertaintyWanted)
         self.facts = small_label("review_label")
-        for widget in (self.foreign, self.review, self.tool, self.next, self.facts):
+        for widget in (self.foreign, self.review, self.tool):
             self.rows.addWidget(widget)
+        doubts = QHBoxLayout()
+        doubts.addWidget(self.next, 3)
+        doubts.addWidget(self.uncertainty, 1)
+        self.rows.addLayout(doubts)
+        self.rows.addWidget(self.facts)
 
     def _make_bars(self) -> None:
         """Make what appears where there is something to do or to answer."""
@@ -134,6 +148,10 @@ class CorrectPanel(Panel):
         parts = [f"reviewed {reviewed:.0%}", f"corrected {quantity(corrected)} px"]
         self.facts.setText("   ".join([*parts, saved] if saved else parts))
 
+    def show_uncertainty(self, *, on: bool) -> None:
+        """Show whether the map of the uncertainty is on the screen."""
+        self.uncertainty.setChecked(on)
+
     def show_foreign(self, label: int, pixels: int) -> None:
         """Ask what a label without a class shall be; nothing if no pixel has it."""
         if pixels:
@@ -150,6 +168,7 @@ class CorrectPanel(Panel):
         self.review.show_gates(review)
         gate(self.add, review)
         gate(self.next, following)
+        gate(self.uncertainty, "" if self.uncertainty.isChecked() else following)
         self.classes.setEnabled(not review)
         if review:
             self.facts.setText(review)
