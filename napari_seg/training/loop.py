@@ -114,7 +114,7 @@ class TrainOptions(Options):
         0.5,
         "Patience",
         "Training ends early when the Dice of held-out regions has not risen for this "
-        "share of the budget; with 1 it never does.",
+        "share of the minutes; with 1 it never does.",
         minimum=0.1,
         maximum=1,
         step=0.1,
@@ -195,8 +195,8 @@ def train(
 
     At its end, and also when the generator is closed before (cancel), `model` holds
     the weight average that scored best, or the last one where nothing was evaluated,
-    and is in eval mode. It ends early, with the budget not spent, where the score has
-    not risen for the share of it that `options.patience` says.
+    and is in eval mode. It ends early, with a budget in seconds not spent, where the
+    score has not risen for the share of it that `options.patience` says.
 
     Parameters
     ----------
@@ -237,7 +237,8 @@ def train(
     optimizer = _optimizer(model, options)
     norms = _Norms(model, options)
     average = _Average(model, options.average)
-    best, risen, spent, tired = math.nan, 0.0, 0.0, False
+    best, risen, spent = math.nan, 0.0, 0.0
+    timed, tired = budget.seconds is not None, False
     start, step, evaluated = time.monotonic(), 0, 0
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
@@ -284,7 +285,7 @@ def train(
                 if not best >= holdout:
                     best, risen = holdout, spent
                     average.keep()
-                tired = spent - risen >= options.patience
+                tired = timed and spent - risen >= options.patience
             yield Step(step, value, spent, seconds, holdout)
     finally:
         average.finish()

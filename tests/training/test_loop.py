@@ -152,7 +152,7 @@ class TestSteps:
         steps = train(
             tiny_unet(),
             sampler,
-            changed(patience=1),
+            OPTIONS,
             Budget(steps=12),
             evaluate=lambda _: 0.5,
             evaluations=4,
@@ -163,25 +163,33 @@ class TestSteps:
 
     @pytest.mark.parametrize(("patience", "last"), [(0.5, 16), (0.6, 18), (1, 20)])
     def test_it_ends_when_the_score_no_longer_rises(
-        self, tiny_unet, sampler, patience, last
+        self, tiny_unet, sampler, monkeypatch, patience, last
     ):
         """Scored after steps 3, 6, 8, 11, 13, 16, 18, 20; the second is the best."""
+        ticks = iter(range(10_000))
+        monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(ticks)))
         scores = iter([0.5, 0.9, *[0.8] * 20])
         steps = train(
             tiny_unet(),
             sampler,
             changed(patience=patience),
-            Budget(steps=20),
+            Budget(seconds=20),
             evaluate=lambda _: next(scores),
         )
         found = list(steps)
         assert found[-1].step == last, [s.step for s in found if s.holdout is not None]
         assert found[-1].holdout is not None
 
-    def test_without_scores_it_never_ends_early(self, tiny_unet, sampler):
-        options = changed(patience=0.1)
-        steps = list(train(tiny_unet(), sampler, options, Budget(steps=10)))
-        assert len(steps) == 10
+    def test_a_number_of_steps_is_kept_to(self, tiny_unet, sampler):
+        scores = iter(range(100, 0, -1))
+        steps = train(
+            tiny_unet(),
+            sampler,
+            changed(patience=0.1),
+            Budget(steps=10),
+            evaluate=lambda _: next(scores),
+        )
+        assert len(list(steps)) == 10
 
     def test_the_same_seed_gives_the_same_losses(self, tiny_unet, toy_examples):
         losses = []
