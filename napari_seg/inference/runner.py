@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from napari_seg.inference.device import mixed_precision, release_memory
 from napari_seg.inference.twin import twin
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
+from napari_seg.models.layers import pad_to_multiple
 
 __all__ = ["Cancelled", "Cost", "TileRunner"]
 
@@ -22,6 +23,10 @@ __all__ = ["Cancelled", "Cost", "TileRunner"]
 _RATES = {"cpu": 3.5e10, "mps": 5e11, "cuda": 5e12}
 _SECONDS = 0.4
 _CPU_BYTES = 800e6
+#: Axes that are mirrored, in each of the passes whose mean is taken.
+_MIRRORS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+#: Smallest probability that has a logarithm to compute with.
+_LEAST = 1e-12
 
 
 class Cancelled(Exception):
@@ -76,6 +81,8 @@ class TileRunner:
         Asked before each layer; once it returns True, the pass ends with
         :class:`Cancelled`. A large network on a small machine can so be stopped
         sooner than a tile is done.
+    flips : bool
+        Average the tile and its mirror images, four passes.
     """
 
     def __init__(
@@ -83,9 +90,12 @@ class TileRunner:
         model: SegmentationModel,
         device: torch.device,
         cancelled: Callable[[], bool] | None = None,
+        *,
+        flips: bool = False,
     ) -> None:
         self._model = model
         self._cancelled = cancelled
+        self._flips = flips
         self.stride = model.stride
         self.temperature = model.spec.temperature
         self.move(device)
@@ -119,13 +129,28 @@ class TileRunner:
         Returns
         -------
         Tensor
-            (K, Y, X) float32 on :attr:`device`.
+            (K, Y, X) float32 on :attr:`device`; with flips the logarithm of the mean
+            probability.
         """
         shape = (1, self._model.spec.in_channels, *plane.shape[1:])
         x = torch.empty(shape, memory_format=torch.channels_last)
         # One gray channel is repeated over all that the model takes.
         x.copy_(torch.from_numpy(plane))
         x = self._network.standardize(x.to(self.device))
+        return self._averaged(x) if self._flips else self._checked(x)
+
+    def _averaged(self, x: Tensor) -> Tensor:
+        """Return the answer to which the tile and its mirror images agree."""
+        height, width = x.shape[-2:]
+        # Padded here, so that a mirror image has the grid of strides of its original.
+        x = pad_to_multiple(x, self.stride)
+        mean = torch.zeros((), device=x.device)
+        for axes in _MIRRORS:
+            logits = self._checked(x.flip(axes) if axes else x)
+            mean = mean + logits.softmax(0).flip(axes) / len(_MIRRORS)
+        return mean.clamp(min=_LEAST)[:, :height, :width].log()
+
+    def _checked(self, x: Tensor) -> Tensor:
         logits = self._forward(x)
         if self._dtype is torch.float16 and not bool(logits.isfinite().all()):
             # The range of float16 ends at 65504; this network needs more.

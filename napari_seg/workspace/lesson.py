@@ -30,6 +30,7 @@ __all__ = [
     "add_version",
     "earlier_projects",
     "finetune_command",
+    "kept_and_new",
     "save_training_windows",
     "vouched_planes",
 ]
@@ -151,6 +152,21 @@ def finetune_command(session: Session, lesson: Lesson) -> FinetuneCommand:
         device=lesson.device,
         options=(*options, "--overwrite"),
     )
+
+
+def kept_and_new(session: Session, choice: ModelChoice) -> str:
+    """Return what of a model stays when it is fine-tuned, and what it learns anew.
+
+    Empty where all of it stays.
+    """
+    if choice.imagenet:
+        return "The encoder starts from ImageNet weights, all else is new."
+    if choice.untrained:
+        return "A new model: it learns everything from these."
+    names = session.classes_to_train(choice.spec.classes)[len(choice.spec.classes) :]
+    if not names:
+        return ""
+    return f"Keeps what {choice.label} has learned; new to it: {', '.join(names)}."
 
 
 def earlier_projects(spec: ModelSpec, current: Path) -> list[Path]:

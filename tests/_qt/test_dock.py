@@ -371,6 +371,7 @@ def test_choosing_a_class_sets_the_brush(person: Person) -> None:
     hands.drag(person.viewer, [(30, 30), (60, 60)])
     person.check_scores()
     assert (mask.data == 2).any()
+    person.wait(lambda: "new to it: rim" in person.text("finetune_label"))
 
 
 def test_nothing_is_accepted_beside_the_image(person: Person) -> None:

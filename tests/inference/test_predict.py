@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_seg.errors import ChannelError, DeviceError, ImageError, InputError
@@ -20,7 +21,12 @@ from napari_seg.inference.axes import read_axes
 from napari_seg.inference.crf import CRFOptions
 from napari_seg.inference.halo import exact_halo
 from napari_seg.inference.normalization import channel_ranges, normalize
-from napari_seg.inference.predict import PredictOptions, predict, stream
+from napari_seg.inference.predict import (
+    Prediction,
+    PredictOptions,
+    predict,
+    stream,
+)
 from napari_seg.inference.runner import TileRunner
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.registry import create_model
@@ -102,6 +108,34 @@ def test_tiles_with_the_exact_halo_equal_the_whole(
     monkeypatch.setattr(model, "halo", 0)
     seams = predict(model, image, device="cpu", tile=tile, confidence=True)
     assert agreement(seams, whole)[0] > 1e-3
+
+
+def test_the_mean_of_mirror_images_mirrors_with_the_image() -> None:
+    model, image = model_of("unet"), smooth_image(96, 128)
+
+    def predicted(pixels: NDArray[np.generic], **how: Any) -> Prediction:
+        return predict(model, pixels, device="cpu", confidence=True, **how)
+
+    mean = predicted(image, flips=True)
+    for mirror in (np.s_[::-1], np.s_[:, ::-1], np.s_[::-1, ::-1]):
+        other = predicted(image[mirror], flips=True)
+        np.testing.assert_allclose(other.confidence[mirror], mean.confidence, atol=1e-5)
+        assert (other.labels[mirror] != mean.labels).mean() < 1e-3
+    # The test has teeth: one pass alone does not.
+    one, other = predicted(image), predicted(image[::-1])
+    assert np.abs(other.confidence[::-1] - one.confidence).max() > 1e-3
+    assert np.abs(one.confidence - mean.confidence).max() > 1e-3
+
+
+def test_tiles_of_mirror_images_equal_the_whole() -> None:
+    """Also where the last ones are no multiple of the stride."""
+    model, image = model_of("unet"), smooth_image(45, 669)
+    how = {"device": "cpu", "confidence": True, "flips": True}
+    whole = predict(model, image, tile=1024, **how)
+    tiled = predict(model, image, tile=64, halo=exact_halo(model), **how)
+    difference, changed = agreement(tiled, whole)
+    assert difference <= 1e-4
+    assert changed <= 1e-4
 
 
 class NoPooling(nn.Module):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from napari_seg.errors import InputError
 from napari_seg.workspace import ImageSource, Workspace
 from napari_seg.workspace.classes import ClassNames
-from napari_seg.workspace.lesson import Lesson, finetune_command
+from napari_seg.workspace.lesson import Lesson, finetune_command, kept_and_new
 from tests.workspace.conftest import Heard
 
 MODEL = ("background", "nucleus")
@@ -70,6 +72,14 @@ def test_names_survive_and_the_model_goes_on(
     )
     at = command.options.index("--classes")
     assert command.options[at + 1] == "background,nucleus,rim"
+    said = kept_and_new(workspace.session, workspace.choice)
+    assert said.startswith("Keeps what tiny")
+    assert said.endswith("new to it: rim.")
+    for untrained in (each for each in workspace.choices() if each.untrained):
+        new = replace(untrained, imagenet=False)
+        assert "everything" in kept_and_new(workspace.session, new)
+        pretrained = replace(untrained, imagenet=True)
+        assert "ImageNet" in kept_and_new(workspace.session, pretrained)
 
 
 def test_labels_keep_their_meaning(workspace: Workspace, source: ImageSource) -> None:

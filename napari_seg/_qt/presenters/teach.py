@@ -9,6 +9,7 @@ from superqt.utils import qthrottled
 from napari_seg._qt.panels.teach import TeachPanel
 from napari_seg.models.published import Fetched
 from napari_seg.workspace import Workspace, obstacles
+from napari_seg.workspace.lesson import kept_and_new
 from napari_seg.workspace.teaching import verdict_text
 from napari_seg.workspace.words import quantity
 
@@ -56,12 +57,12 @@ class TeachPresenter:
         if session is None or session.ledger is None:
             self._panel.show_facts("")
             return
-        vouched = session.ledger.vouched_pixels
-        self._panel.show_facts(
-            f"{quantity(vouched)} px to learn from"
-            if vouched
-            else "Correct or accept something to learn from."
-        )
+        vouched, choice = session.ledger.vouched_pixels, workspace.choice
+        if not vouched or choice is None:
+            self._panel.show_facts("Correct or accept something to learn from.")
+            return
+        facts = [f"{quantity(vouched)} px to learn from", kept_and_new(session, choice)]
+        self._panel.show_facts("\n".join(filter(None, facts)))
 
     def _show_step(self, step: Step | Fetched | None) -> None:
         if step is None:
