@@ -26,6 +26,7 @@ BENCHMARKS = {
     "crf": "CRF refinement",
     "batch_norm": "Batch normalisation in small batches",
     "finetune_speed": "Speed of fine-tuning",
+    "guard": "Guard",
     "gpu": "GPU",
 }
 

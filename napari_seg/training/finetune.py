@@ -23,6 +23,7 @@ from napari_seg.training.guard import (
     Holdout,
     Verdict,
     compare,
+    fresh_share,
     hold_out,
     known_pixels,
     region_names,
@@ -49,6 +50,8 @@ Replay: TypeAlias = (
     | tuple[Sequence[ArrayLike], Sequence[ArrayLike], Sequence[ArrayLike | None]]
 )
 
+#: How much more often than others a window is drawn that the model has not learned yet.
+_FRESH = 2.0
 #: Regions that are scored while training runs: enough for a curve, and quick.
 _WATCHED = 16
 
@@ -219,6 +222,7 @@ def finetune(
     trained = {name for run in model.spec.history for name in run.get("regions", ())}
     training, held_out = hold_out(examples, options.holdout, trained)
     replayed, earlier = hold_out(old, options.holdout, trained)
+    training = [_favoured(example, trained) for example in training]
     sampler = _sampler(training, replayed, options, seed, tuned)
     before = _confusions(tuned, held_out, earlier)
     progress = train(
@@ -260,6 +264,12 @@ def finetune(
         seconds=time.monotonic() - start,
         stopped=stopped,
     )
+
+
+def _favoured(example: Example, trained: set[str]) -> Example:
+    """Return an example that is drawn the more often the more of it is new."""
+    weight = 1 + (_FRESH**2 - 1) * fresh_share(example, trained)
+    return replace(example, weight=example.weight * weight)
 
 
 def _follow(

@@ -31,7 +31,14 @@ from napari_seg.models.base import MIN_SIDE, SegmentationModel
 from napari_seg.scoring.confusion import UNKNOWN, Scores, confusion_matrix
 from napari_seg.training.sampling import Example
 
-__all__ = ["Holdout", "Verdict", "compare", "hold_out", "region_names"]
+__all__ = [
+    "Holdout",
+    "Verdict",
+    "compare",
+    "fresh_share",
+    "hold_out",
+    "region_names",
+]
 
 #: Side of a region in pixels. The same for all images and for ever, since a region
 #: that is cut differently would be another one.
@@ -184,6 +191,15 @@ def _regions(examples: Sequence[Example]) -> Iterator[Region]:
 def region_names(examples: Sequence[Example]) -> list[str]:
     """Return the names of all regions with a label, by which a model remembers them."""
     return sorted({region.name for region in _regions(examples)})
+
+
+def fresh_share(example: Example, trained: Collection[str]) -> float:
+    """Return the share of the labels that lie in regions not trained on, 0 to 1."""
+    known = fresh = 0
+    for region in _regions([example]):
+        known += region.known
+        fresh += region.known * (region.name not in trained)
+    return fresh / max(known, 1)
 
 
 def _squares(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:

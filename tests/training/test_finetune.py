@@ -21,6 +21,7 @@ from napari_seg.errors import (
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.registry import create_model
 from napari_seg.synthetic import synthetic_nuclei
+from napari_seg.training import finetune as finetune_module
 from napari_seg.training.augmentation import AugmentOptions
 from napari_seg.training.examples import prepare_image
 from napari_seg.training.finetune import FinetuneOptions, finetune
@@ -281,3 +282,25 @@ class TestRefused:
     def test_a_share_out_of_range(self, dark_field_model, shifted):
         with pytest.raises(InputError, match="holdout is 1"):
             tune(dark_field_model, *shifted, holdout=1.0)
+
+
+def test_what_was_labelled_since_is_drawn_more_often(
+    dark_field_model, shifted, monkeypatch
+):
+    """Two windows, one of which the model has learned in an earlier run."""
+    fields = [synthetic_nuclei((96, 96), 12, seed=seed, radius=8) for seed in (5, 6)]
+    images = [field.image for field in fields]
+    masks = [field.mask for field in fields]
+    first = tune(dark_field_model, images[:1], masks[:1], steps=1).model
+    seen = []
+
+    class Watched(CropSampler):
+        def __init__(self, examples, *rest):
+            super().__init__(examples, *rest)
+            seen.append(self._example_given_class[:, 0].tolist())
+
+    monkeypatch.setattr(finetune_module, "CropSampler", Watched)
+    tune(first, images, masks, steps=1)
+    tune(dark_field_model, images, masks, steps=1)
+    (old, new), (one, other) = seen
+    assert new / old == pytest.approx(2 * other / one, rel=0.2)
