@@ -224,7 +224,6 @@ def finetune(
     replayed, earlier = hold_out(old, options.holdout, trained)
     training = [_favoured(example, trained) for example in training]
     sampler = _sampler(training, replayed, options, seed, tuned)
-    before = _confusions(tuned, held_out, earlier)
     progress = train(
         tuned,
         sampler,
@@ -237,6 +236,8 @@ def finetune(
     with torch.random.fork_rng([chosen] if chosen.type == "cuda" else []):
         torch.manual_seed(seed)
         history, stopped = _follow(progress, on_step, should_stop)
+    # The start is scored at the end, too: the first step comes sooner.
+    before = _confusions(copy.deepcopy(model).to(chosen), held_out, earlier)
     after = _confusions(tuned, held_out, earlier)
     verdict, forgotten = (
         compare(old_counts, new_counts)
