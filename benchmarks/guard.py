@@ -33,7 +33,6 @@ OPTIONS = FinetuneOptions(batch=4, crop=96)
 class Judged:
     """One training: what the guard said, and what untouched images say."""
 
-    kind: str
     kept: bool
     change: float
 
@@ -87,7 +86,7 @@ def _chain(seed: int) -> Iterator[Judged]:
             options=OPTIONS,
         )
         after = _dice(result.model, task)
-        yield Judged(kind, result.improved, after - before)
+        yield Judged(result.improved, after - before)
         # What the card does not call better goes on, too: chance shall have its way.
         model, before = result.model, after
 

@@ -71,7 +71,7 @@ class SegmentationDock(QWidget):
             self._runner,
             self._outline,
             self.link,
-            (*self._presenters[:5], Auditor(self.workspace, self.mask_view)),
+            (*self._presenters, Auditor(self.workspace, self.mask_view)),
         )
         # A window that is closed destroys the dock without asking it; by then its
         # attributes are gone, so the function itself holds what it needs.
@@ -114,8 +114,8 @@ class SegmentationDock(QWidget):
             ScorePresenter(score, self.workspace, self.link, self.mask_view),
             TeachPresenter(teach, self.workspace),
             ComparePresenter(teach, library, self.workspace, self.link, self.mask_view),
-            LibraryPresenter(library, self.workspace),
         )
+        self._library = LibraryPresenter(library, self.workspace)
         self.workspace.mask_started.connect(self._mask_started)
         self.workspace.changed.connect(self._come_back)
         self.workspace.verdict_changed.connect(self._show_verdict)

@@ -117,11 +117,10 @@ def calibrate(model: SegmentationModel, held_out: Holdout) -> Calibration | None
     Calibration or None
         None where there are too few regions to judge by.
     """
-    regions = [_known(logits, truth) for logits, truth in held_out.logits(model)]
-    halves = regions[::2], regions[1::2]
     if not held_out.enough:
         return None
-    parts = [_joined(half) for half in halves]
+    regions = [_known(logits, truth) for logits, truth in held_out.logits(model)]
+    parts = [_joined(half) for half in (regions[::2], regions[1::2])]
     # Each half is divided by what was fitted to the other one.
     temperatures = [fit_temperature(*part) for part in reversed(parts)]
     return Calibration(

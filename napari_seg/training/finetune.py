@@ -71,7 +71,7 @@ class FinetuneOptions(TrainOptions):
     replay_share: float = option(
         0.3,
         "Replay",
-        "Share of the crops that come from earlier images, so that nothing is "
+        "Share of the crops that come from earlier images, so that less of them is "
         "forgotten.",
         minimum=0,
         maximum=0.9,

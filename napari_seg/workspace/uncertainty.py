@@ -34,17 +34,16 @@ class UncertaintyMap:
     density : ndarray of float32, shape (..., Y / 8, X / 8)
         Share of the pixels of a cell of 8 × 8 that is probably wrong; 0 where nothing
         was predicted yet. Changed in place.
+    known : bool
+        Whether any doubt was taken in.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
         self.density = np.zeros(_grid(shape, CELL), np.float32)
-        self._visited = np.zeros(_grid(shape, _BLOCK), bool)
-
-    @property
-    def known(self) -> bool:
-        """Whether any prediction was taken in."""
-        return bool(self.density.any())
+        self.known = False
+        self._expected = np.zeros(_grid(shape, _BLOCK), np.float32)
+        self._visited = np.zeros(self._expected.shape, bool)
 
     def add(self, region: Box, confidence: NDArray[np.float32]) -> None:
         """Take in the confidence of one tile.
@@ -70,13 +69,19 @@ class UncertaintyMap:
         # A cell that two tiles share keeps the density of the later one.
         cells = rows[row_starts], columns[column_starts]
         self.density[index][np.ix_(*cells)] = sums / np.outer(heights, widths)
-        blocks = (np.unique(each // _CELLS) for each in cells)
-        self._visited[index][np.ix_(*blocks)] = False
+        self.known = self.known or bool(sums.any())
+        first, last = ([each[end] // _CELLS for each in cells] for end in (0, -1))
+        blocks = tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))
+        self._expected[index][blocks] = self._sums(index, blocks)
+        self._visited[index][blocks] = False
 
-    def _expected(self) -> NDArray[np.float32]:
-        """Return the number of wrong pixels to expect in each block."""
-        sums = self.density
-        for axis in (-2, -1):
+    def _sums(
+        self, index: tuple[int, ...], blocks: tuple[slice, ...]
+    ) -> NDArray[np.float32]:
+        """Return the number of wrong pixels to expect in blocks of one plane."""
+        inside = tuple(slice(_CELLS * b.start, _CELLS * b.stop) for b in blocks)
+        sums: NDArray[np.float32] = self.density[index][inside]
+        for axis in (0, 1):
             starts = np.arange(0, sums.shape[axis], _CELLS)
             sums = np.add.reduceat(sums, starts, axis=axis)
         return sums * np.float32(CELL**2)
@@ -87,7 +92,7 @@ class UncertaintyMap:
         A block is left out once it was returned, and where most of it is accepted.
         None means that no block is left.
         """
-        left = np.where(self._visited, 0, self._expected())
+        left = np.where(self._visited, 0, self._expected)
         exact = np.zeros(left.shape, bool)
         while left.any():
             place = np.unravel_index(int(left.argmax()), left.shape)

@@ -83,3 +83,21 @@ def person(
     person = Person(viewer, model_file)
     yield person
     person.leave()
+
+
+@pytest.fixture
+def turned(
+    viewer: napari.Viewer, field: NDArray[np.uint16], model_file: Path
+) -> Iterator[Person]:
+    """Return somebody with a turned, slanted and stretched stack of two planes."""
+    viewer.add_image(
+        np.stack([field, field[::-1]]),
+        name="plate",
+        scale=(2, 0.5, 0.7),
+        translate=(1, 3, -7),
+        rotate=[[1, 0, 0], [0, 0.94, -0.34], [0, 0.34, 0.94]],
+        shear=(0, 0, 0.2),
+    )
+    person = Person(viewer, model_file)
+    yield person
+    person.leave()

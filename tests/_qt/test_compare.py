@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import napari
 import numpy as np
 import pytest
 from napari.layers import Labels
@@ -24,21 +22,10 @@ RESULT = {"before": SCORES, "after": SCORES, "seconds": 1.0}
 
 
 @pytest.fixture
-def person(
-    viewer: napari.Viewer, field: NDArray[np.uint16], model_file: Path
-) -> Iterator[Person]:
-    """Return somebody with a turned and stretched stack of two planes."""
-    viewer.add_image(
-        np.stack([field, field[::-1]]),
-        name="plate",
-        scale=(2, 0.5, 0.7),
-        translate=(1, 3, -7),
-        rotate=[[1, 0, 0], [0, 0.94, -0.34], [0, 0.34, 0.94]],
-    )
-    viewer.dims.set_point(0, 3)
-    person = Person(viewer, model_file)
-    yield person
-    person.leave()
+def person(turned: Person) -> Person:
+    turned.viewer.dims.set_point(0, 3)
+    turned.viewer.reset_view()
+    return turned
 
 
 @pytest.fixture

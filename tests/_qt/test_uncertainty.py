@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import napari
 import numpy as np
 import pytest
@@ -17,21 +14,8 @@ from tests._qt.person import Person
 
 
 @pytest.fixture
-def person(
-    viewer: napari.Viewer, field: NDArray[np.uint16], model_file: Path
-) -> Iterator[Person]:
-    """Return somebody with a turned and stretched stack of two planes."""
-    viewer.add_image(
-        np.stack([field, field[::-1]]),
-        name="plate",
-        scale=(2, 0.5, 0.7),
-        translate=(1, 3, -7),
-        rotate=[[1, 0, 0], [0, 0.94, -0.34], [0, 0.34, 0.94]],
-        shear=(0, 0, 0.2),
-    )
-    person = Person(viewer, model_file)
-    yield person
-    person.leave()
+def person(turned: Person) -> Person:
+    return turned
 
 
 def layer(person: Person) -> Image | None:

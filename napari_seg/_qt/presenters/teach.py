@@ -58,11 +58,12 @@ class TeachPresenter:
             self._panel.show_facts("")
             return
         vouched, choice = session.ledger.vouched_pixels, workspace.choice
-        if not vouched or choice is None:
+        if not vouched:
             self._panel.show_facts("Correct or accept something to learn from.")
             return
-        facts = [f"{quantity(vouched)} px to learn from", kept_and_new(session, choice)]
-        self._panel.show_facts("\n".join(filter(None, facts)))
+        changes = kept_and_new(session, choice) if choice else ""
+        facts = f"{quantity(vouched)} px to learn from\n{changes}"
+        self._panel.show_facts(facts.strip())
 
     def _show_step(self, step: Step | Fetched | None) -> None:
         if step is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from napari.layers import Image
 from napari.utils import Colormap
 from superqt.utils import qthrottled
@@ -82,13 +81,13 @@ class UncertaintyPresenter:
         viewer.layers.selection.active = mask
 
     def _predicting(self, progress: Any) -> None:
-        if self._layer is not None:
+        if progress is None:
+            self._refresh()
+        elif self._layer is not None:
             self._refresh_soon()
-            if progress is None:
-                self._refresh()
 
     def _refresh(self) -> None:
-        if self._layer is not None and np.size(self._layer.data):
+        if self._layer is not None:
             self._layer.refresh()
 
     def _follow(self) -> None:
