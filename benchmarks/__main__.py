@@ -27,6 +27,7 @@ BENCHMARKS = {
     "batch_norm": "Batch normalisation in small batches",
     "finetune_speed": "Speed of fine-tuning",
     "guard": "Guard",
+    "forgetting": "Forgetting",
     "gpu": "GPU",
 }
 

@@ -11,8 +11,9 @@ import tifffile
 
 pytest.importorskip("psutil")
 pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
 
-from benchmarks import _windows, annotation
+from benchmarks import _arms, _windows, annotation
 from napari_seg.synthetic import synthetic_nuclei
 
 ROUNDS = (1, 4)
@@ -53,6 +54,7 @@ def test_a_measurement_goes_on_where_it_stopped(
     monkeypatch.setattr(
         annotation, "write", lambda section, _: sections.append(section)
     )
+    monkeypatch.setattr(annotation, "FIGURE", tmp_path / "curves.png")
     given = ["--kinds", "plate", "--seeds", "1", "--steps", "2", "--state", str(state)]
     annotation.main([*given, "--arms", "forest,scratch"])
     lines = [json.loads(line) for line in state.read_text().splitlines()]
@@ -60,9 +62,37 @@ def test_a_measurement_goes_on_where_it_stopped(
         (arm, count) for arm in ("forest", "scratch") for count in ROUNDS
     ]
     assert lines[1]["dice"] > 0.8, "a forest finds bright nuclei"
-    annotation.main([*given, "--arms", "forest,ours"])
-    assert len(state.read_text().splitlines()) == 6
+    annotation.main([*given, "--arms", "forest,ours,next,strokes"])
+    lines = [json.loads(line) for line in state.read_text().splitlines()]
+    assert len(lines) == 10
+    assert all(each["effort"] > 0 for each in lines[2:])
+    assert (tmp_path / "curves.png").stat().st_size > 1000
     table = sections[-1].text()
     assert "plate: Dice after 4 windows" in table
     assert "forest" in table
     assert "scratch" in table
+    assert "less windows chosen by doubt" in table
+    assert "Correcting one window" in table
+
+
+def test_a_user_pays_for_each_error_and_each_pixel() -> None:
+    truth = np.zeros((96, 96), np.uint8)
+    truth[10:30, 10:30] = 1
+    found = truth.copy()
+    assert _arms.effort(found, truth) == 0
+    found[10:30, 10:20] = 0
+    found[60:70, 60:70] = 1
+    assert _arms.effort(found, truth) == pytest.approx(300 / 400 + 2 * 0.2)
+    known = _arms.painted(found, truth)
+    assert (known != 255).sum() == 300
+    assert (known[10:30, 10:20] == 1).all()
+
+
+def test_windows_by_doubt_differ_and_do_not_overlap(data: Path) -> None:
+    task = _windows.draw(_windows.read("plate"), 0, 4)
+    arm = annotation.learner("next", task, "", 1)
+    list(arm(task, (1, 2), 0))
+    learner = arm.__self__
+    assert len(learner._places) == 2
+    assert learner._places[0] == task.boxes[0]
+    assert learner._places[1] != learner._places[0]

@@ -18,10 +18,12 @@ from napari_seg.options import option
 from napari_seg.scoring.confusion import Scores
 from napari_seg.training.augmentation import AugmentOptions
 from napari_seg.training.calibration import Calibration, calibrate
+from napari_seg.training.distillation import Distillation
 from napari_seg.training.examples import prepare_examples
 from napari_seg.training.guard import (
     Holdout,
     Verdict,
+    Watch,
     compare,
     fresh_share,
     hold_out,
@@ -35,6 +37,7 @@ from napari_seg.training.loop import (
     statistics_option,
     train,
 )
+from napari_seg.training.rehearsal import drawn_replay
 from napari_seg.training.sampling import (
     CropSampler,
     Example,
@@ -69,12 +72,30 @@ class FinetuneOptions(TrainOptions):
         step=0.05,
     )
     replay_share: float = option(
-        0.3,
+        0.5,
         "Replay",
         "Share of the crops that come from earlier images, so that less of them is "
         "forgotten.",
         minimum=0,
         maximum=0.9,
+        step=0.1,
+    )
+    drawn_share: float = option(
+        0.2,
+        "Drawn replay",
+        "Share of the other crops that come from drawn images, for models that the "
+        "program brings along: no earlier images of those exist here.",
+        minimum=0,
+        maximum=0.9,
+        step=0.1,
+    )
+    distillation: float = option(
+        0.0,
+        "Self-distillation",
+        "How much the new model is held to what the old one says where nothing is "
+        "labelled; 0 leaves it free there.",
+        minimum=0,
+        maximum=10,
         step=0.1,
     )
     norm_statistics: str = statistics_option("auto")
@@ -216,21 +237,25 @@ def finetune(
         minutes = 1.0
     budget = Budget(steps, None if minutes is None else minutes * 60)
     chosen = pick_device(device)
-    tuned = copy.deepcopy(model).to(chosen)
+    tuned = copy.deepcopy(model).to(chosen).eval()
     examples = prepare_examples(images, labels, model.spec, ranges)
     old = prepare_examples(*replay[:2], model.spec, *replay[2:]) if replay else []
     trained = {name for run in model.spec.history for name in run.get("regions", ())}
     training, held_out = hold_out(examples, options.holdout, trained)
     replayed, earlier = hold_out(old, options.holdout, trained)
     training = [_favoured(example, trained) for example in training]
-    sampler = _sampler(training, replayed, options, seed, tuned)
+    drawn = drawn_replay(tuned) if options.drawn_share > 0 else []
+    sampler = _sampler(training, (drawn, replayed), options, seed, tuned)
+    watch = Watch(held_out.first(_WATCHED))
     progress = train(
         tuned,
         sampler,
         options,
         budget,
-        evaluate=held_out.first(_WATCHED).score if len(held_out) else None,
+        evaluate=watch if len(held_out) else None,
+        keep_best=watch.has_fallen,
         seed=seed,
+        further_loss=_distillation(tuned, options.distillation),
     )
     # Dropout draws from the global state, which is handed back as it was.
     with torch.random.fork_rng([chosen] if chosen.type == "cuda" else []):
@@ -292,18 +317,28 @@ def _follow(
 
 def _sampler(
     training: list[Example],
-    replayed: list[Example],
+    replays: tuple[list[Example], list[Example]],
     options: FinetuneOptions,
     seed: int,
     model: SegmentationModel,
 ) -> Sampler:
-    """Return a sampler in which replayed images have their share of the crops."""
+    """Return a sampler in which replayed images, `replays`, have their shares.
+
+    What is being forgotten shows a higher loss, and is then seen more often.
+    """
     device = next(model.parameters()).device
-    new = CropSampler(training, options.crop, seed, device)
-    if not known_pixels(replayed):
-        return new
-    old = CropSampler(replayed, options.crop, seed + 1, device)
-    return MixedSampler(new, old, options.replay_share, seed)
+    sampler: Sampler = CropSampler(training, options.crop, seed, device)
+    shares = options.drawn_share, options.replay_share
+    for examples, share in zip(replays, shares, strict=True):
+        if share > 0 and known_pixels(examples):
+            seed += 1
+            old = CropSampler(examples, options.crop, seed, device, prioritized=True)
+            sampler = MixedSampler(sampler, old, share, seed)
+    return sampler
+
+
+def _distillation(model: SegmentationModel, weight: float) -> Distillation | None:
+    return Distillation(copy.deepcopy(model).eval(), weight) if weight > 0 else None
 
 
 def _confusions(model: SegmentationModel, *parts: Holdout) -> list[np.ndarray]:

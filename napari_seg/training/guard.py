@@ -7,7 +7,7 @@ held out in every later run.
 
 Rare classes make two exceptions.  A class that is labelled in held-out regions alone
 would never be learned: one of them is given to training.  A class that is labelled in
-none of them would never be judged: one more is held out, if training can spare it.
+few of them could not be judged: more are held out, as far as training can spare them.
 Where chance leaves fewer regions than a verdict needs, it gets more, up to a third.
 
 A model remembers the regions that it was trained on, and none of them is ever held out
@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from napari_seg.training.sampling import Example
 __all__ = [
     "Holdout",
     "Verdict",
+    "Watch",
     "compare",
     "fresh_share",
     "hold_out",
@@ -49,6 +49,13 @@ _MIN_PIXELS = 16
 #: More regions make the verdict slower, but hardly surer.
 _MOST_REGIONS = 128
 _RESAMPLES = 2000
+#: Of the interval of a verdict.
+_LEVEL = 0.9
+#: Of that of a fall during training: the best of many scores is a lucky one.
+_FALLEN = 0.99
+#: A class that one region alone shows is missing from every third draw of a bootstrap,
+#: one that four show from every fiftieth.
+_COVERING = 4
 #: Fewer say nothing about chance: two are both better every fourth time.
 _FEWEST_REGIONS = 3
 
@@ -144,12 +151,24 @@ def _release_lonely_classes(chosen: list[Region], regions: Sequence[Region]) -> 
 def _cover_classes(
     chosen: list[Region], regions: Sequence[Region], fresh: Sequence[Region]
 ) -> None:
-    """Add `fresh` ones to `chosen` until the guard sees all that can be spared."""
-    for class_id in np.flatnonzero(_pixels(regions)[:UNKNOWN]):
-        showing = [r for r in fresh if r.counts[class_id] >= _MIN_PIXELS]
-        if not any(region in chosen for region in showing):
-            spare = (r for r in showing if not _hidden([*chosen, r], regions))
-            chosen += islice(spare, 1)
+    """Add `fresh` ones to `chosen` until the guard sees enough of each class.
+
+    That is a third of the regions that show it, from one to four.
+    """
+    for class_id in map(int, np.flatnonzero(_pixels(regions)[:UNKNOWN])):
+        showing = _showing(class_id, regions)
+        wanted = min(max(len(showing) // 3, 1), _COVERING)
+        missing = wanted - sum(region in chosen for region in showing)
+        for region in _showing(class_id, fresh):
+            if missing <= 0:
+                break
+            if region not in chosen and not _hidden([*chosen, region], regions):
+                chosen.append(region)
+                missing -= 1
+
+
+def _showing(class_id: int, regions: Sequence[Region]) -> list[Region]:
+    return [region for region in regions if region.counts[class_id] >= _MIN_PIXELS]
 
 
 def _fill_up(
@@ -273,10 +292,6 @@ class Holdout:
             count[:] = confusion_matrix(prediction, truth, n_classes)
         return counts
 
-    def score(self, model: SegmentationModel) -> float:
-        """Return the mean Dice over all regions together; the sums come first."""
-        return Scores(self.confusions(model).sum(axis=0)).mean_dice
-
 
 def _with_context(
     image: NDArray[np.float32], box: tuple[slice, slice], model: SegmentationModel
@@ -335,7 +350,12 @@ class Verdict:
     @property
     def improved(self) -> bool:
         """Whether the gain lies beyond what chance would give."""
-        return self.judged and self.gain > 0 and self.interval[0] >= 0
+        return self.judged and self.gain > 0 and self.interval[0] > 0
+
+    @property
+    def worse(self) -> bool:
+        """Whether the loss lies beyond what chance would give."""
+        return self.judged and self.gain < 0 and self.interval[1] < 0
 
     @property
     def sentence(self) -> str:
@@ -344,7 +364,7 @@ class Verdict:
             return "Too little is labelled to judge: accept more of the image."
         if self.improved:
             return "Better on held-out pixels."
-        if self.gain < 0 and self.interval[1] <= 0:
+        if self.worse:
             return "Worse on held-out pixels."
         return "No clear gain on held-out pixels."
 
@@ -361,8 +381,48 @@ class Verdict:
         }
 
 
+class Watch:
+    """Scores a model again and again while it is trained.
+
+    A few regions say little: of several states of a training, the one that scores best
+    on them is often only the luckiest, and worse elsewhere than the last one, which
+    has settled. So the last one counts, unless it has fallen behind beyond chance.
+
+    Parameters
+    ----------
+    holdout : Holdout
+        At least one region.
+    """
+
+    def __init__(self, holdout: Holdout) -> None:
+        self._holdout = holdout
+        self._best: NDArray[np.int64] | None = None
+        self._last: NDArray[np.int64] | None = None
+
+    def __call__(self, model: SegmentationModel) -> float:
+        """Return the mean Dice of a model in eval mode, and remember its mistakes."""
+        self._last = self._holdout.confusions(model)
+        score = _mean_dice(self._last)
+        if self._best is None or not _mean_dice(self._best) >= score:
+            self._best = self._last
+        return score
+
+    def has_fallen(self) -> bool:
+        """Return whether the last score is below the best one by more than chance."""
+        if self._best is None or self._last is None:
+            return False
+        return compare(self._best, self._last, level=_FALLEN).worse
+
+
+def _mean_dice(confusions: NDArray[np.int64]) -> float:
+    return Scores(confusions.sum(axis=0)).mean_dice
+
+
 def compare(
-    before: NDArray[np.int64], after: NDArray[np.int64], seed: int = 0
+    before: NDArray[np.int64],
+    after: NDArray[np.int64],
+    seed: int = 0,
+    level: float = _LEVEL,
 ) -> Verdict:
     """Judge two models by their confusion matrices on the same regions.
 
@@ -375,6 +435,8 @@ def compare(
         From :meth:`Holdout.confusions`.
     seed : int
         Seed of the resampling.
+    level : float
+        Probability of the interval, 0 to 1.
     """
     count = len(before)
     old, new = Scores(before.sum(axis=0)), Scores(after.sum(axis=0))
@@ -387,7 +449,8 @@ def compare(
         - Scores(before[draw].sum(axis=0)).mean_dice
         for draw in draws
     ]
-    low, high = np.nanpercentile(gains, [5, 95])
+    tail = 50 * (1 - level)
+    low, high = np.nanpercentile(gains, [tail, 100 - tail])
     return Verdict(old, new, count, (float(low), float(high)))
 
 

@@ -11,19 +11,24 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from napari_seg.errors import InputError, TrainingError
 from napari_seg.inference.device import trains_in_bfloat16
 from napari_seg.models.base import SegmentationModel
 from napari_seg.options import Options, option
+from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.training.augmentation import AugmentOptions, augment
 from napari_seg.training.losses import LOSSES
 from napari_seg.training.sampling import Sampler
 
-__all__ = ["Budget", "Loss", "Step", "TrainOptions", "train"]
+__all__ = ["Budget", "FurtherLoss", "Loss", "Step", "TrainOptions", "train"]
 
 #: Maps logits (N, K, H, W) and targets (N, H, W) to a scalar.
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+#: Maps images (N, C, H, W), logits (N, K, H, W) and labels (N, H, W) to a scalar.
+FurtherLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 #: Weight of the auxiliary head's loss, as in torchvision's reference training.
 _AUXILIARY_WEIGHT = 0.5
@@ -188,15 +193,18 @@ def train(
     *,
     evaluate: Callable[[SegmentationModel], float] | None = None,
     evaluations: int = 8,
+    keep_best: Callable[[], bool] = lambda: True,
     seed: int = 0,
     loss: Loss | None = None,
+    further_loss: FurtherLoss | None = None,
 ) -> Generator[Step, None, None]:
     """Train `model` in place, one yield for each step.
 
     At its end, and also when the generator is closed before (cancel), `model` holds
-    the weight average that scored best, or the last one where nothing was evaluated,
-    and is in eval mode. It ends early, with a budget in seconds not spent, where the
-    score has not risen for the share of it that `options.patience` says.
+    the weight average that scored best if `keep_best` says so, or else the last one,
+    and is in eval mode. Where the score has not risen for the share of a budget in
+    seconds that `options.patience` says, the learning rate falls to zero within
+    another tenth of it, and training ends.
 
     Parameters
     ----------
@@ -212,10 +220,16 @@ def train(
         Maps the model (averaged weights, eval mode) to a score, higher is better.
     evaluations : int
         How often `evaluate` is called, spread evenly over the budget.
+    keep_best : callable
+        Asked at the end, where something was evaluated, whether the average that
+        scored best is to be kept rather than the last one.
     seed : int
         Seed of the augmentation.
     loss : callable, optional
         Maps logits and targets to a scalar; by default what `options` names.
+    further_loss : callable, optional
+        Maps images as the network takes them, logits and labels to a scalar that is
+        added.
 
     Yields
     ------
@@ -237,14 +251,14 @@ def train(
     optimizer = _optimizer(model, options)
     norms = _Norms(model, options)
     average = _Average(model, options.average)
+    schedule = _Schedule()
     best, risen, spent = math.nan, 0.0, 0.0
-    timed, tired = budget.seconds is not None, False
     start, step, evaluated = time.monotonic(), 0, 0
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
         # What the last step reported decides, so that the last one is evaluated.
-        while spent < 1 and not tired:
-            _set_rate(optimizer, spent)
+        while spent < schedule.end:
+            _set_rate(optimizer, schedule.factor(spent))
             norms.set_mode(spent)
             images, labels = augment(
                 *sampler.batch(options.batch), options.augmentation, generator
@@ -255,6 +269,9 @@ def train(
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 logits, auxiliary = model.forward_with_auxiliary(images)
             error = loss_function(logits.float(), labels)
+            if further_loss is not None:
+                error = error + further_loss(images, logits.float(), labels)
+            sampler.learn_from(_of_each(logits.detach().float(), labels))
             if auxiliary is not None:
                 error = error + _AUXILIARY_WEIGHT * loss_function(
                     auxiliary.float(), labels
@@ -277,7 +294,7 @@ def train(
             spent = budget.spent(step, seconds)
             holdout = None
             if evaluate is not None and (
-                spent >= 1 or spent * evaluations > evaluated + 1
+                spent >= schedule.end or spent * evaluations > evaluated + 1
             ):
                 evaluated = int(spent * evaluations)
                 with average.applied():
@@ -285,10 +302,11 @@ def train(
                 if not best >= holdout:
                     best, risen = holdout, spent
                     average.keep()
-                tired = timed and spent - risen >= options.patience
+                if budget.seconds is not None and spent - risen >= options.patience:
+                    schedule.cool_down(spent)
             yield Step(step, value, spent, seconds, holdout)
     finally:
-        average.finish()
+        average.finish(best=keep_best())
         model.eval()
 
 
@@ -297,6 +315,15 @@ def _loss(options: TrainOptions) -> Loss:
     if options.class_weights == "none":
         return loss
     return partial(loss, class_weights=options.class_weights)
+
+
+def _of_each(logits: Tensor, labels: Tensor) -> list[float]:
+    """Return the mean cross entropy of the known pixels of each crop."""
+    entropy = F.cross_entropy(
+        logits, labels.long(), ignore_index=UNKNOWN, reduction="none"
+    )
+    known = (labels != UNKNOWN).sum(dim=(1, 2)).clamp(min=1)
+    return [float(each) for each in (entropy.sum(dim=(1, 2)) / known).tolist()]
 
 
 def _optimizer(model: SegmentationModel, options: TrainOptions) -> torch.optim.AdamW:
@@ -323,13 +350,41 @@ def _optimizer(model: SegmentationModel, options: TrainOptions) -> torch.optim.A
     )
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, spent: float) -> None:
-    """Linear warm-up over 5 % of the budget, then a half cosine to zero."""
-    warm_up = 0.05
-    if spent < warm_up:
-        factor = 0.1 + 0.9 * spent / warm_up
-    else:
-        factor = 0.5 * (1 + math.cos(math.pi * (spent - warm_up) / (1 - warm_up)))
+class _Schedule:
+    """Linear warm-up over 5 % of the budget, then a half cosine to zero.
+
+    Attributes
+    ----------
+    end : float
+        Share of the budget at which training ends: 1, or earlier after `cool_down`.
+    """
+
+    _WARM_UP = 0.05
+    #: Weights of a high rate are worse than what the same training settles to.
+    _COOL_DOWN = 0.1
+
+    def __init__(self) -> None:
+        self.end = 1.0
+        self._cooling_from = 1.0
+
+    def cool_down(self, spent: float) -> None:
+        """End soon, with the rate falling to zero until then."""
+        if spent < self._cooling_from:
+            self._cooling_from = spent
+            self.end = min(spent + self._COOL_DOWN, 1.0)
+
+    def factor(self, spent: float) -> float:
+        """Return what the peak rate is multiplied by, 0 to 1."""
+        if spent < self._WARM_UP:
+            return 0.1 + 0.9 * spent / self._WARM_UP
+        progress = (spent - self._WARM_UP) / (1 - self._WARM_UP)
+        factor = 0.5 * (1 + math.cos(math.pi * progress))
+        if spent > self._cooling_from:
+            factor *= (self.end - spent) / (self.end - self._cooling_from)
+        return max(factor, 0.0)
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
 
@@ -408,9 +463,10 @@ class _Average:
         """Remember the average as it is now as the best one."""
         self._kept = {key: value.clone() for key, value in self._mean.items()}
 
-    def finish(self) -> None:
-        """Give the model the best average, or the last."""
-        self._model.load_state_dict(self._mean if self._kept is None else self._kept)
+    def finish(self, *, best: bool) -> None:
+        """Give the model the best average, if there is one, or the last."""
+        kept = self._kept if best else None
+        self._model.load_state_dict(self._mean if kept is None else kept)
 
 
 @dataclass

@@ -51,6 +51,7 @@ from napari_seg.training.pretrain_data import (
     shapes,
     split_nuclei,
 )
+from napari_seg.training.rehearsal import REHEARSAL
 from napari_seg.training.sampling import CropSampler, Example
 
 __all__ = ["RECIPES", "KindsLoss", "main", "pretrain"]
@@ -232,6 +233,7 @@ def _nuclei_notes(model: SegmentationModel, split: NucleiSplit) -> dict[str, Any
     if calibration is not None:
         model.spec = replace(model.spec, temperature=calibration.temperature)
     return {
+        REHEARSAL: "nuclei",
         "calibration": asdict(calibration) if calibration else None,
         "data": "dsb2018 (BBBC038, CC0), 7 of 8 images of each experiment; drawn cells",
         "holdout_dice": _scores(model, unseen, None),

@@ -17,6 +17,8 @@ from napari_seg.scoring.confusion import UNKNOWN
 
 __all__ = ["CropSampler", "Example", "MixedSampler", "Sampler"]
 
+#: Memory of the running mean of an example's loss.
+_MEMORY = 0.7
 #: Places remembered for each example and class; more add nothing but memory.
 _PLACES = 2048
 
@@ -49,6 +51,12 @@ class Sampler(Protocol):
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
         """Return images (N, C, crop, crop) float32 and labels (N, crop, crop) uint8."""
 
+    def draw(self, size: int) -> list[Crop]:
+        """Return the same crops as :meth:`batch` does, one by one."""
+
+    def learn_from(self, losses: Sequence[float]) -> None:
+        """Take in the loss of each crop of the last batch or draw."""
+
 
 class CropSampler:
     """Draws crops that contain known pixels, balanced over the classes.
@@ -67,6 +75,9 @@ class CropSampler:
         Seed of all draws.
     device : str or torch.device
         Where the examples are kept, uploaded once, and the batches are made.
+    prioritized : bool
+        Whether an example is drawn the more often the higher its loss was of late
+        (after Schaul et al. 2016, "Prioritized Experience Replay").
 
     Raises
     ------
@@ -80,7 +91,11 @@ class CropSampler:
         crop: int,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        *,
+        prioritized: bool = False,
     ) -> None:
+        self._prioritized = prioritized
+        self._drawn: list[int] = []
         self._rng = np.random.default_rng(seed)
         self._crop = crop
         self._images: list[Tensor] = []
@@ -111,6 +126,7 @@ class CropSampler:
         self._example_given_class = roots / roots.sum(axis=0)
         share_of_class = pixels.sum(axis=0) / pixels.sum()
         self._class_weights = 0.5 * share_of_class + 0.5 / len(self.classes)
+        self._losses = np.full(len(shares), np.nan)
 
     def _find_places(
         self, labels: NDArray[np.uint8]
@@ -128,14 +144,27 @@ class CropSampler:
 
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
         """Return images (N, C, crop, crop) float32 and labels (N, crop, crop) uint8."""
-        return _stacked([self.draw() for _ in range(size)])
+        return _stacked(self.draw(size))
 
-    def draw(self) -> Crop:
-        """Return one image (C, crop, crop) with its labels (crop, crop)."""
+    def learn_from(self, losses: Sequence[float]) -> None:
+        """Take in the loss of each crop of the last batch, or of the last draw."""
+        for index, loss in zip(self._drawn, losses, strict=True):
+            before = self._losses[index]
+            if np.isnan(before):
+                self._losses[index] = loss
+            else:
+                self._losses[index] = _MEMORY * before + (1 - _MEMORY) * loss
+
+    def draw(self, size: int) -> list[Crop]:
+        """Return images (C, crop, crop) with their labels (crop, crop)."""
+        self._drawn = []
+        return [self._draw() for _ in range(size)]
+
+    def _draw(self) -> Crop:
         column = self._rng.choice(len(self.classes), p=self._class_weights)
-        chosen = self._rng.choice(
-            len(self._images), p=self._example_given_class[:, column]
-        )
+        weights = self._example_given_class[:, column] * self._priorities()
+        chosen = self._rng.choice(len(self._images), p=weights / weights.sum())
+        self._drawn.append(int(chosen))
         places = self._places[chosen][self.classes[column]]
         place = places[self._rng.integers(len(places))]
         shape = self._labels[chosen].shape
@@ -146,13 +175,21 @@ class CropSampler:
         box = (..., slice(top, top + self._crop), slice(left, left + self._crop))
         return self._images[chosen][box], self._labels[chosen][box]
 
+    def _priorities(self) -> NDArray[np.float64]:
+        """Return a factor for each example; those not seen yet come first."""
+        known = self._losses[~np.isnan(self._losses)]
+        if not (self._prioritized and known.size):
+            return np.ones(len(self._losses))
+        losses = np.where(np.isnan(self._losses), known.max(), self._losses)
+        return np.asarray(losses + 1e-3 * max(float(losses.max()), 1e-6))
+
 
 class MixedSampler:
     """Draws from two samplers: replay beside what is new.
 
     Parameters
     ----------
-    new, replay : CropSampler
+    new, replay : Sampler
         Of the same crop size, on the same device.
     share : float
         Share of the crops that come from `replay`, 0 to 1, whatever the numbers of
@@ -162,16 +199,26 @@ class MixedSampler:
     """
 
     def __init__(
-        self, new: CropSampler, replay: CropSampler, share: float, seed: int = 0
+        self, new: Sampler, replay: Sampler, share: float, seed: int = 0
     ) -> None:
         self._new, self._replay, self._share = new, replay, share
         self._rng = np.random.default_rng(seed)
+        self._replayed = 0
 
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
         """Return images (N, C, crop, crop) float32 and labels (N, crop, crop) uint8."""
-        old = self._rng.random(size) < self._share
-        sources = [self._replay if replayed else self._new for replayed in old]
-        return _stacked([source.draw() for source in sources])
+        return _stacked(self.draw(size))
+
+    def draw(self, size: int) -> list[Crop]:
+        """Return images (C, crop, crop) with their labels (crop, crop)."""
+        self._replayed = int((self._rng.random(size) < self._share).sum())
+        old = self._replay.draw(self._replayed)
+        return [*old, *self._new.draw(size - self._replayed)]
+
+    def learn_from(self, losses: Sequence[float]) -> None:
+        """Take in the loss of each crop of the last batch, or of the last draw."""
+        self._replay.learn_from(losses[: self._replayed])
+        self._new.learn_from(losses[self._replayed :])
 
 
 def _stacked(crops: Sequence[Crop]) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,13 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from napari_seg.models.registry import create_model
-from napari_seg.training.guard import compare, hold_out, known_pixels, region_names
+from napari_seg.training.guard import (
+    Watch,
+    compare,
+    hold_out,
+    known_pixels,
+    region_names,
+)
 from napari_seg.training.sampling import Example
 
 UNKNOWN = 255
@@ -182,6 +188,19 @@ class TestLittle:
                 assert (training[0].labels == 2).sum() == 36
                 assert len(held_out) > 0
 
+    def test_a_class_is_judged_in_several_regions(self):
+        """In one of many it would be missing from every third draw of the bootstrap."""
+        for rows, wanted in ((13, 4), (6, 2), (3, 1)):
+            example = labelled(7, (512, 512))
+            example.labels[:] = 0
+            for row in range(rows):
+                example.labels[32 * row : 32 * row + 10, :10] = 1
+            training, held_out = hold_out([example], 0.01)
+            shown = sum(region.counts[1] > 0 for region in held_out.regions)
+            assert shown == wanted, rows
+            left = (training[0].labels == 1).sum()
+            assert left == 100 * (rows - wanted)
+
     def test_a_rare_class_is_judged_where_it_can_be_spared(self):
         """Two regions show it: one to learn from, one to be judged on."""
         for seed in range(10):
@@ -240,6 +259,39 @@ def matrices(hits: list[int], pixels: int = 100) -> NDArray[np.int64]:
     return np.array([[[n, pixels - n], [pixels - n, n]] for n in hits], np.int64)
 
 
+class Scripted:
+    """Stands for held-out regions: mistakes of one training state after another."""
+
+    def __init__(self, *hits: list[int]) -> None:
+        self._states = iter(hits)
+
+    def confusions(self, model: object) -> NDArray[np.int64]:
+        return matrices(next(self._states))
+
+
+class TestWatch:
+    @pytest.mark.parametrize(
+        ("states", "fallen"),
+        [
+            # The best was lucky in one region.
+            ([[90, 60, 60, 60], [70, 62, 61, 61]], False),
+            ([[90, 91, 92, 93], [70, 71, 60, 75]], True),
+            # It fell, and has recovered.
+            ([[90, 91, 92, 93], [70, 71, 60, 75], [90, 90, 93, 93]], False),
+            ([[70, 71, 60, 75], [90, 91, 92, 93]], False),
+            ([[90, 90]], False),
+        ],
+    )
+    def test_a_fall_counts_beyond_chance_only(self, states, fallen):
+        watch = Watch(Scripted(*states))
+        scores = [watch(None) for _ in states]
+        assert scores[0] == pytest.approx(np.mean(states[0]) / 100)
+        assert watch.has_fallen() is fallen
+
+    def test_nothing_was_scored_yet(self):
+        assert Watch(Scripted()).has_fallen() is False
+
+
 class TestVerdict:
     def test_better(self):
         verdict = compare(matrices([60, 62, 58, 61]), matrices([90, 88, 93, 91]))
@@ -255,7 +307,14 @@ class TestVerdict:
         assert verdict.sentence == "Worse on held-out pixels."
 
     @pytest.mark.parametrize(
-        "after", [[90, 90, 90, 90], [95, 85, 91, 90], [99, 90, 88, 89]]
+        "after",
+        [
+            [90, 90, 90, 90],
+            [95, 85, 91, 90],
+            [99, 90, 88, 89],
+            # One region alone has gained: another draw might not hold it.
+            [99, 90, 90, 90],
+        ],
     )
     def test_no_clear_gain(self, after):
         verdict = compare(matrices([90, 90, 90, 90]), matrices(after))

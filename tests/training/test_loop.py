@@ -161,11 +161,19 @@ class TestSteps:
         assert 4 <= len(seen) <= 5
         assert seen[-1] == 12
 
-    @pytest.mark.parametrize(("patience", "last"), [(0.5, 16), (0.6, 18), (1, 20)])
-    def test_it_ends_when_the_score_no_longer_rises(
+    @pytest.mark.parametrize(("patience", "last"), [(0.5, 18), (0.3, 15), (1, 20)])
+    def test_it_ends_soon_after_the_score_no_longer_rises(
         self, tiny_unet, sampler, monkeypatch, patience, last
     ):
         """Scored after steps 3, 6, 8, 11, 13, 16, 18, 20; the second is the best."""
+        rates = []
+        set_rate = loop._set_rate
+
+        def follow(optimizer, factor):
+            rates.append(factor)
+            set_rate(optimizer, factor)
+
+        monkeypatch.setattr(loop, "_set_rate", follow)
         ticks = iter(range(10_000))
         monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(ticks)))
         scores = iter([0.5, 0.9, *[0.8] * 20])
@@ -179,6 +187,9 @@ class TestSteps:
         found = list(steps)
         assert found[-1].step == last, [s.step for s in found if s.holdout is not None]
         assert found[-1].holdout is not None
+        # Weights settle before the end, however early it comes.
+        assert rates[-1] < 0.1
+        assert max(rates) > 0.9
 
     def test_a_number_of_steps_is_kept_to(self, tiny_unet, sampler):
         scores = iter(range(100, 0, -1))
@@ -223,6 +234,25 @@ class TestResult:
         assert not model.training
         for key, value in model.state_dict().items():
             assert torch.equal(value, seen[1][key]), key
+
+    def test_the_last_wins_where_the_best_is_not_asked_for(self, tiny_unet, sampler):
+        model, scores, last = tiny_unet(), iter([0.9, 0.1]), {}
+
+        def evaluate(candidate):
+            last.update(weights(candidate))
+            return next(scores)
+
+        steps = train(
+            model,
+            sampler,
+            OPTIONS,
+            Budget(steps=2),
+            evaluate=evaluate,
+            keep_best=lambda: False,
+        )
+        assert [step.holdout for step in steps] == [0.9, 0.1]
+        for key, value in model.state_dict().items():
+            assert torch.equal(value, last[key]), key
 
     @pytest.mark.parametrize("evaluated", [True, False])
     def test_closing_midway_leaves_the_best_so_far(self, tiny_unet, sampler, evaluated):

@@ -14,9 +14,11 @@ from scipy.ndimage import binary_dilation
 
 from napari_seg.errors import InputError
 from napari_seg.models.catalog import read_spec
+from napari_seg.models.checkpoint import load_model
 from napari_seg.synthetic import synthetic_nuclei
 from napari_seg.training import pretrain
 from napari_seg.training.pretrain_data import read_kinds, split_nuclei
+from napari_seg.training.rehearsal import drawn_replay
 from napari_seg.training.sampling import CropSampler
 from napari_seg.training.textures import stained_cells, textured_objects
 
@@ -70,6 +72,7 @@ def test_what_is_left_out_is_scored_and_not_trained_on(
     assert run["holdout_dice"] == scores
     assert run["holdout_images"] == {"fluorescence 96x96": 1, left_out: 2}
     assert run["left_out"] == [left_out]
+    assert drawn_replay(load_model(output)), "fine-tuning will keep it fit"
     assert spec.temperature == run["calibration"]["temperature"] != 1
     assert min(run["otsu_dice"].values()) > 0.8, "dark nuclei are turned around"
 
@@ -78,7 +81,7 @@ def test_what_is_left_out_is_scored_and_not_trained_on(
     both = split_nuclei(folder, spec, []).training
     assert len(both) == 10
     sampler = CropSampler(both, 32, seed=0)
-    drawn = [float(sampler.draw()[0].mean()) for _ in range(400)]
+    drawn = [float(sampler.draw(1)[0][0].mean()) for _ in range(400)]
     bright = sum(mean > 0.5 for mean in drawn)
     assert 100 < bright < 240, "two images of ten, but an experiment of their own"
 

@@ -158,3 +158,66 @@ def test_replay_has_its_share_whatever_its_size(share):
     assert labels.shape == (400, CROP, CROP)
     found = float((images[:, 0, 0, 0] >= 100_000).float().mean())
     assert found == pytest.approx(share, abs=0.07)
+
+
+class TestPriority:
+    """An example that is forgotten is drawn more often."""
+
+    @staticmethod
+    def share_of_second(sampler: CropSampler, losses: tuple[float, float]) -> float:
+        count = 0
+        for _ in range(50):
+            crops = sampler.draw(8)
+            second = [bool(image.mean() > 0.5) for image, _ in crops]
+            sampler.learn_from([losses[each] for each in second])
+            count += sum(second)
+        return count / 400
+
+    @staticmethod
+    def sampler(**options: bool) -> CropSampler:
+        examples = [
+            Example(
+                np.full((1, 64, 64), value, np.float32), np.zeros((64, 64), np.uint8)
+            )
+            for value in (0.0, 1.0)
+        ]
+        return CropSampler(examples, 32, seed=0, **options)
+
+    def test_by_the_loss(self):
+        share = self.share_of_second(self.sampler(prioritized=True), (0.1, 0.9))
+        assert 0.8 < share < 0.97, "nine times as often"
+        share = self.share_of_second(self.sampler(prioritized=True), (0.0, 0.0))
+        assert 0.4 < share < 0.6
+
+    def test_only_where_it_is_asked_for(self):
+        share = self.share_of_second(self.sampler(), (0.1, 0.9))
+        assert 0.4 < share < 0.6
+
+    def test_one_that_was_not_seen_yet_comes_soon(self):
+        sampler = self.sampler(prioritized=True)
+        seen = set()
+        for _ in range(12):
+            ((image, _),) = sampler.draw(1)
+            seen.add(float(image.mean()))
+            sampler.learn_from([0.1])
+        assert seen == {0.0, 1.0}
+
+    def test_a_mixture_tells_each_what_is_its_own(self):
+        heard = {}
+
+        class Heard(CropSampler):
+            def learn_from(self, losses):
+                heard[self.name] = list(losses)
+
+        example = Example(
+            np.zeros((1, 64, 64), np.float32), np.zeros((64, 64), np.uint8)
+        )
+        samplers = [Heard([example], 32, seed=seed) for seed in range(3)]
+        for sampler, name in zip(samplers, ("new", "drawn", "old"), strict=True):
+            sampler.name = name
+        new, drawn, old = samplers
+        mixed = MixedSampler(MixedSampler(new, drawn, 0.5), old, 0.5)
+        mixed.batch(32)
+        mixed.learn_from(list(range(32)))
+        assert [len(heard[name]) > 2 for name in ("new", "drawn", "old")] == [True] * 3
+        assert heard["old"] + heard["drawn"] + heard["new"] == list(range(32))
