@@ -127,9 +127,9 @@ def learner(arm: str, task: Task, start: str, steps: int) -> Arm:
     if arm == "forest":
         return forest
     if start:
-        loaded = napari_seg.load_model(start)
+        # The bundled models take gray and RGB images alike.
         model = napari_seg.adapt_model(
-            loaded, in_channels=task.channels, classes=task.classes
+            napari_seg.load_model(start), classes=task.classes
         )
     else:
         width = read_spec("nuclei").width

@@ -4,7 +4,7 @@
 steps of 8 crops of 128 pixels, and is then scored on images of `dsb2018` that it has
 never seen, every eighth of each experiment.  Axons are either more of its one class, or
 classes of their own beside it.  Against forgetting it has sixteen images of its past,
-drawn at random, or the drawn ones that come with it, or nothing.
+drawn at random, or the drawn ones that come with it, or both, or nothing.
 
     python -m benchmarks --only forgetting
 """
@@ -35,6 +35,10 @@ SCORED = 5
 SLACK = 0.01
 #: Share of the crops from earlier images, and from drawn ones.
 MEASURES = {
+    "16 earlier images and drawn ones": (
+        FinetuneOptions().replay_share,
+        FinetuneOptions().drawn_share,
+    ),
     "16 earlier images": (FinetuneOptions().replay_share, 0.0),
     "drawn images": (0.0, FinetuneOptions().drawn_share),
     "nothing": (0.0, 0.0),

@@ -11,7 +11,7 @@ window comes from, beside the model before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,9 @@ import napari_seg
 from benchmarks._report import SHARED_DATA, Row, row
 from benchmarks._windows import KINDS, Task, draw, mean_dice, read
 from napari_seg.models.base import SegmentationModel
+from napari_seg.training.calibration import Calibration
 from napari_seg.training.finetune import FinetuneOptions
+from napari_seg.training.guard import Verdict
 
 __all__ = ["run"]
 
@@ -31,10 +33,25 @@ OPTIONS = FinetuneOptions(batch=4, crop=96)
 
 @dataclass(frozen=True)
 class Judged:
-    """One training: what the guard said, and what untouched images say."""
+    """One training: what the guard said, and what untouched images say.
 
-    kept: bool
+    Attributes
+    ----------
+    verdict : Verdict
+        Of the card.
+    change : float
+        Of the mean Dice on untouched images.
+    calibration : Calibration or None
+        Of the new model, on held-out regions.
+    """
+
+    verdict: Verdict
     change: float
+    calibration: Calibration | None
+
+    @property
+    def kept(self) -> bool:
+        return self.verdict.improved
 
 
 def run() -> list[Row]:
@@ -46,6 +63,7 @@ def run() -> list[Row]:
     kept = [each.change for each in found if each.kept]
     discarded = [each.change for each in found if not each.kept]
     worse = sum(change < -SLACK for change in kept)
+    unjudged = [each for each in found if not each.verdict.judged]
     missed = sum(change > SLACK for change in discarded)
     return [
         row(
@@ -61,10 +79,28 @@ def run() -> list[Row]:
             str(missed),
             "told, not aimed at",
             None,
-            f"of {len(discarded)} that were not kept; change "
-            f"{min(discarded, default=0):+.3f} to {max(discarded, default=0):+.3f}",
+            f"of {len(discarded)} that were not kept, {len(unjudged)} of them as too "
+            f"little was labelled to judge; change {min(discarded, default=0):+.3f} to "
+            f"{max(discarded, default=0):+.3f}",
         ),
+        _calibration([c for each in found if (c := each.calibration)]),
     ]
+
+
+def _calibration(found: Sequence[Calibration]) -> Row:
+    """Return how far confidence is off, where the temperature was not fitted."""
+    before, after = (
+        float(np.mean([getattr(each, name) for each in found]))
+        for name in ("error_before", "error_after")
+    )
+    return row(
+        "Expected calibration error after temperature scaling",
+        f"{after:.3f}",
+        "below that before",
+        after < before,
+        f"{before:.3f} before; mean of {len(found)} trainings, on the half of the "
+        "held-out squares that the temperature was not fitted to",
+    )
 
 
 def _chain(seed: int) -> Iterator[Judged]:
@@ -86,7 +122,7 @@ def _chain(seed: int) -> Iterator[Judged]:
             options=OPTIONS,
         )
         after = _dice(result.model, task)
-        yield Judged(result.improved, after - before)
+        yield Judged(result.verdict, after - before, result.calibration)
         # What the card does not call better goes on, too: chance shall have its way.
         model, before = result.model, after
 

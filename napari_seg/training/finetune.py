@@ -265,8 +265,10 @@ def finetune(
     before = _confusions(copy.deepcopy(model).to(chosen), held_out, earlier)
     after = _confusions(tuned, held_out, earlier)
     verdict, forgotten = (
-        compare(old_counts, new_counts)
-        for old_counts, new_counts in zip(before, after, strict=True)
+        compare(old_counts, new_counts, part.places)
+        for old_counts, new_counts, part in zip(
+            before, after, (held_out, earlier), strict=True
+        )
     )
     calibration = calibrate(tuned, held_out)
     tuned = tuned.cpu()

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
@@ -58,6 +59,10 @@ _FALLEN = 0.99
 _COVERING = 4
 #: Fewer say nothing about chance: two are both better every fourth time.
 _FEWEST_REGIONS = 3
+#: What is learned from one window need not hold anywhere else.
+_FEWEST_PLACES = 2
+#: Squares along a side of what counts as one place.
+_REACH = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +79,15 @@ class Region:
         Hash of its pixels, 64 bits.
     counts : ndarray of int64, shape (256,)
         Pixels by label.
+    place : tuple of int
+        Example, and the window in it that the region lies in; see :func:`_places`.
     """
 
     example: int
     box: tuple[slice, slice]
     digest: int
     counts: NDArray[np.int64]
+    place: tuple[int, int]
 
     @property
     def chance(self) -> float:
@@ -174,11 +182,19 @@ def _showing(class_id: int, regions: Sequence[Region]) -> list[Region]:
 def _fill_up(
     chosen: list[Region], regions: Sequence[Region], fresh: Sequence[Region]
 ) -> None:
-    """Add `fresh` ones to `chosen` until it is enough, or a third of the regions."""
+    """Add `fresh` ones to `chosen` until it is enough, or a third of the regions.
+
+    Enough are three, in two places.
+    """
     wanted = min(_FEWEST_REGIONS, len(regions) // 3)
     for region in fresh:
-        if sum(other.known >= _MIN_PIXELS for other in chosen) >= wanted:
-            return
+        scored = [other for other in chosen if other.known >= _MIN_PIXELS]
+        places = {other.place for other in scored}
+        if len(scored) >= wanted:
+            if len(places) >= min(_FEWEST_PLACES, wanted):
+                return
+            if region.place in places:
+                continue
         if region in chosen or region.known < _MIN_PIXELS:
             continue
         if not _hidden([*chosen, region], regions):
@@ -201,10 +217,37 @@ def _pixels(regions: Sequence[Region]) -> NDArray[np.int64]:
 
 def _regions(examples: Sequence[Example]) -> Iterator[Region]:
     for index, example in enumerate(examples):
+        boxes, counted = [], []
         for box in _squares(example.labels.shape):
             counts = np.bincount(example.labels[box].ravel(), minlength=256)
             if counts[:UNKNOWN].any():
-                yield Region(index, box, _digest(example.image[(..., *box)]), counts)
+                boxes.append(box)
+                counted.append(counts)
+        for box, counts, place in zip(boxes, counted, _places(boxes), strict=True):
+            digest = _digest(example.image[(..., *box)])
+            yield Region(index, box, digest, counts, (index, place))
+
+
+def _places(boxes: Sequence[tuple[slice, slice]]) -> list[int]:
+    """Return a number for each square of an image that tells the windows apart.
+
+    Squares that touch lie in one window; where that reaches farther than four squares,
+    which no window of 96 pixels does, it counts as several.
+    """
+    if not boxes:
+        return []
+    rows, columns = ([box[axis].start // _SIDE for box in boxes] for axis in (0, 1))
+    grid = np.zeros((max(rows) + 1, max(columns) + 1), bool)
+    grid[rows, columns] = True
+    windows, _ = ndimage.label(grid, np.ones((3, 3)))
+    corners = [(part[0].start, part[1].start) for part in ndimage.find_objects(windows)]
+    keys = []
+    for row, column in zip(rows, columns, strict=True):
+        window = int(windows[row, column])
+        top, left = corners[window - 1]
+        keys.append((window, (row - top) // _REACH, (column - left) // _REACH))
+    number = {key: i for i, key in enumerate(sorted(set(keys)))}
+    return [number[key] for key in keys]
 
 
 def region_names(examples: Sequence[Example]) -> list[str]:
@@ -258,6 +301,12 @@ class Holdout:
     def enough(self) -> bool:
         """Whether there are regions enough to tell a change from chance."""
         return len(self) >= _FEWEST_REGIONS
+
+    @property
+    def places(self) -> list[int]:
+        """A number for each region that tells in which window it lies."""
+        numbers = {place: i for i, place in enumerate({r.place for r in self.regions})}
+        return [numbers[region.place] for region in self.regions]
 
     @torch.inference_mode()
     def logits(
@@ -320,16 +369,17 @@ class Verdict:
     ----------
     before, after : Scores
         Of the old and of the new model, over the same pixels.
-    regions, pixels : int
+    regions, places, pixels : int
         How much the comparison rests on.
     interval : tuple of float
         90 % bootstrap interval of the change of the mean Dice; NaN where there are
-        fewer than three regions.
+        fewer than three regions or two places.
     """
 
     before: Scores
     after: Scores
     regions: int
+    places: int
     interval: tuple[float, float]
 
     @property
@@ -345,7 +395,7 @@ class Verdict:
     @property
     def judged(self) -> bool:
         """Whether there are regions enough to tell a change from chance."""
-        return self.regions >= _FEWEST_REGIONS
+        return self.regions >= _FEWEST_REGIONS and self.places >= _FEWEST_PLACES
 
     @property
     def improved(self) -> bool:
@@ -361,7 +411,7 @@ class Verdict:
     def sentence(self) -> str:
         """The verdict in words."""
         if not self.judged:
-            return "Too little is labelled to judge: accept more of the image."
+            return "Too little is labelled to judge: accept more, in several places."
         if self.improved:
             return "Better on held-out pixels."
         if self.worse:
@@ -374,6 +424,7 @@ class Verdict:
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
             "regions": self.regions,
+            "places": self.places,
             "pixels": self.pixels,
             "interval": list(self.interval) if self.judged else None,
             "improved": self.improved,
@@ -411,7 +462,8 @@ class Watch:
         """Return whether the last score is below the best one by more than chance."""
         if self._best is None or self._last is None:
             return False
-        return compare(self._best, self._last, level=_FALLEN).worse
+        places = self._holdout.places
+        return compare(self._best, self._last, places, level=_FALLEN).worse
 
 
 def _mean_dice(confusions: NDArray[np.int64]) -> float:
@@ -421,27 +473,33 @@ def _mean_dice(confusions: NDArray[np.int64]) -> float:
 def compare(
     before: NDArray[np.int64],
     after: NDArray[np.int64],
+    places: Sequence[int],
     seed: int = 0,
     level: float = _LEVEL,
 ) -> Verdict:
     """Judge two models by their confusion matrices on the same regions.
 
-    The interval comes from resampling whole regions with replacement (Efron 1979),
-    since the pixels of one region are not independent.
+    The interval comes from resampling whole places with replacement (bootstrap, Efron
+    1979; of clusters, Field & Welsh 2007), since neither the pixels of one region nor
+    the regions of one window are independent.
 
     Parameters
     ----------
     before, after : ndarray of int64, shape (R, K, K)
         From :meth:`Holdout.confusions`.
+    places : sequence of int
+        For each region, where it lies; from :attr:`Holdout.places`.
     seed : int
         Seed of the resampling.
     level : float
         Probability of the interval, 0 to 1.
     """
-    count = len(before)
     old, new = Scores(before.sum(axis=0)), Scores(after.sum(axis=0))
-    if count < _FEWEST_REGIONS:
-        return Verdict(old, new, count, (float("nan"), float("nan")))
+    inside = np.asarray(places)[:, None] == np.unique(np.asarray(places))
+    count = inside.shape[1]
+    if len(before) < _FEWEST_REGIONS or count < _FEWEST_PLACES:
+        return Verdict(old, new, len(before), count, (float("nan"), float("nan")))
+    before, after = (np.tensordot(inside.T, each, 1) for each in (before, after))
     rng = np.random.default_rng(seed)
     draws = rng.integers(count, size=(_RESAMPLES, count))
     gains = [
@@ -451,7 +509,7 @@ def compare(
     ]
     tail = 50 * (1 - level)
     low, high = np.nanpercentile(gains, [tail, 100 - tail])
-    return Verdict(old, new, count, (float(low), float(high)))
+    return Verdict(old, new, len(inside), count, (float(low), float(high)))
 
 
 def known_pixels(examples: Iterable[Example]) -> int:

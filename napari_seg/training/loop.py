@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_seg.errors import InputError, TrainingError
-from napari_seg.inference.device import trains_in_bfloat16
+from napari_seg.inference.device import is_out_of_memory, trains_in_bfloat16
 from napari_seg.models.base import SegmentationModel
 from napari_seg.options import Options, option
 from napari_seg.scoring.confusion import UNKNOWN
@@ -239,8 +239,8 @@ def train(
     Raises
     ------
     TrainingError
-        If the loss or its gradient is no longer finite; `model` then holds what it
-        would after a cancel.
+        If the loss or its gradient is no longer finite, or memory runs out; `model`
+        then holds what it would after a cancel.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
@@ -305,6 +305,14 @@ def train(
                 if budget.seconds is not None and spent - risen >= options.patience:
                     schedule.cool_down(spent)
             yield Step(step, value, spent, seconds, holdout)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"There is too little memory on {device} for {options.batch} crops of "
+            f"{options.crop} px: try fewer or smaller ones. The model from before is "
+            "unchanged."
+        ) from error
     finally:
         average.finish(best=keep_best())
         model.eval()

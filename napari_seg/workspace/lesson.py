@@ -39,7 +39,15 @@ __all__ = [
 _REPLAYED = 8
 
 #: What a card holds beside parent and scores.
-_DETAILS = ("steps", "improved", "interval", "regions", "pixels", "calibration")
+_DETAILS = (
+    "steps",
+    "improved",
+    "interval",
+    "regions",
+    "places",
+    "pixels",
+    "calibration",
+)
 
 
 @dataclass(frozen=True)

@@ -160,10 +160,10 @@ def verdict_text(result: dict[str, Any]) -> str:
             low, high = result["interval"]
             change = f" (change {low:+.3f} to {high:+.3f})"
         pixels = quantity(result["pixels"])
-        count = result["regions"]
+        regions, places = (_counted(result, name) for name in ("regions", "places"))
         lines.append(
             f"Held-out Dice {before:.3f} → {after:.3f}{change}, "
-            f"{pixels} px in {count} region{'s' * (count != 1)}."
+            f"{pixels} px in {regions} of {places}."
         )
     earlier = result.get("earlier")
     if earlier:
@@ -174,3 +174,9 @@ def verdict_text(result: dict[str, Any]) -> str:
     early = ", until the held-out Dice no longer rose" * result["plateau"]
     lines.append(f"{result['steps']} steps in {result['seconds']:.0f} s{early}.")
     return "\n".join(lines)
+
+
+def _counted(result: dict[str, Any], name: str) -> str:
+    """Return how many of something there are, "1 place" or "2 places"."""
+    count = result[name]
+    return f"{count} {name[:-1] if count == 1 else name}"

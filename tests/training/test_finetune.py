@@ -58,11 +58,11 @@ def dark_field_model() -> SegmentationModel:
 @pytest.fixture
 def shifted():
     """The same nuclei on another microscope: dark on a bright ground."""
-    field = synthetic_nuclei((128, 128), 20, seed=7, radius=8)
-    image = field.image.max() - field.image
-    labels = field.mask.copy()
-    labels[:, 100:] = UNKNOWN
-    return [image], [labels]
+    fields = [synthetic_nuclei((128, 128), 20, seed=seed, radius=8) for seed in (7, 6)]
+    for field in fields:
+        field.mask[:, 100:] = UNKNOWN
+    images = [field.image.max() - field.image for field in fields]
+    return images, [field.mask for field in fields]
 
 
 def tune(model, images, labels, **changes):
@@ -168,9 +168,9 @@ class TestResult:
 
     def test_too_little_to_judge_is_said(self, dark_field_model, shifted):
         images, labels = shifted
-        labels[0][:] = UNKNOWN
-        labels[0][40:44, 40:44] = 1
-        result = tune(dark_field_model, images, labels)
+        few = np.full_like(labels[0], UNKNOWN)
+        few[40:44, 40:44] = 1
+        result = tune(dark_field_model, images[:1], [few])
         assert not result.improved
         assert result.verdict.regions == 0
         json.dumps(result.to_dict(), allow_nan=False)
@@ -262,9 +262,9 @@ class TestRefused:
 
     def test_nothing_labelled(self, dark_field_model, shifted):
         images, labels = shifted
-        labels[0][:] = UNKNOWN
+        nothing = [np.full_like(ids, UNKNOWN) for ids in labels]
         with pytest.raises(NothingToLearnError, match="accept a region"):
-            tune(dark_field_model, images, labels)
+            tune(dark_field_model, images, nothing)
 
     def test_no_image_at_all(self, dark_field_model):
         with pytest.raises(NothingToLearnError):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_seg.models.registry import create_model
 from napari_seg.training.guard import (
+    Verdict,
     Watch,
     compare,
     hold_out,
@@ -188,6 +189,28 @@ class TestLittle:
                 assert (training[0].labels == 2).sum() == 36
                 assert len(held_out) > 0
 
+    def test_two_windows_are_both_judged(self):
+        """As far as that can be: each gives at least a square."""
+        for seed in range(20):
+            example = labelled(seed, (160, 320))
+            everywhere = example.labels.copy()
+            example.labels[:] = UNKNOWN
+            for left in (7, 200):
+                box = slice(30, 126), slice(left, left + 96)
+                example.labels[box] = everywhere[box]
+            _, held_out = hold_out([example], 0.1)
+            assert len(held_out) >= 3
+            assert set(held_out.places) == {0, 1}
+
+    def test_windows_are_told_apart(self):
+        example = labelled(0, (512, 512))
+        _, held_out = hold_out([example], 0.9)
+        assert len(set(held_out.places)) == 16, "one of 128 × 128 each"
+        pair = [labelled(seed, (96, 96)) for seed in (1, 2)]
+        _, held_out = hold_out(pair, 0.6)
+        examples = [region.example for region in held_out.regions]
+        assert len(set(zip(held_out.places, examples, strict=True))) == 2
+
     def test_a_class_is_judged_in_several_regions(self):
         """In one of many it would be missing from every third draw of the bootstrap."""
         for rows, wanted in ((13, 4), (6, 2), (3, 1)):
@@ -266,7 +289,12 @@ class Scripted:
         self._states = iter(hits)
 
     def confusions(self, model: object) -> NDArray[np.int64]:
-        return matrices(next(self._states))
+        self._last = matrices(next(self._states))
+        return self._last
+
+    @property
+    def places(self) -> list[int]:
+        return list(range(len(self._last)))
 
 
 class TestWatch:
@@ -292,9 +320,16 @@ class TestWatch:
         assert Watch(Scripted()).has_fallen() is False
 
 
+def judged(
+    before: list[int], after: list[int], places: list[int] | None = None
+) -> Verdict:
+    where = list(range(len(before))) if places is None else places
+    return compare(matrices(before), matrices(after), where)
+
+
 class TestVerdict:
     def test_better(self):
-        verdict = compare(matrices([60, 62, 58, 61]), matrices([90, 88, 93, 91]))
+        verdict = judged([60, 62, 58, 61], [90, 88, 93, 91])
         assert verdict.improved
         assert verdict.sentence == "Better on held-out pixels."
         assert verdict.gain == pytest.approx(0.3025)
@@ -302,7 +337,7 @@ class TestVerdict:
         assert (verdict.regions, verdict.pixels) == (4, 800)
 
     def test_worse(self):
-        verdict = compare(matrices([90, 92, 91]), matrices([60, 65, 61]))
+        verdict = judged([90, 92, 91], [60, 65, 61])
         assert not verdict.improved
         assert verdict.sentence == "Worse on held-out pixels."
 
@@ -317,29 +352,45 @@ class TestVerdict:
         ],
     )
     def test_no_clear_gain(self, after):
-        verdict = compare(matrices([90, 90, 90, 90]), matrices(after))
+        verdict = judged([90, 90, 90, 90], after)
         assert not verdict.improved
         assert verdict.sentence == "No clear gain on held-out pixels."
 
     def test_too_little(self):
         none = np.zeros((0, 2, 2), np.int64)
-        verdict = compare(none, none)
+        verdict = compare(none, none, [])
         assert not verdict.improved
         assert verdict.sentence.startswith("Too little is labelled")
         assert np.isnan(verdict.gain)
         values = verdict.to_dict()
         assert values["interval"] is None
         # Two regions that are both better are no proof either.
-        verdict = compare(matrices([60, 70]), matrices([80, 75]))
+        verdict = judged([60, 70], [80, 75])
         assert verdict.gain > 0
         assert not verdict.improved
         assert verdict.sentence.startswith("Too little is labelled")
         assert values["before"]["mean_dice"] is None
 
+    def test_one_window_is_too_little(self):
+        """Nine squares of it, all better: what was learned may hold only there."""
+        verdict = judged([60] * 9, [90] * 9, [0] * 9)
+        assert verdict.gain > 0
+        assert not verdict.improved
+        assert verdict.sentence.startswith("Too little is labelled")
+        assert verdict.to_dict()["places"] == 1
+
+    def test_the_squares_of_a_window_count_together(self):
+        """Many squares of one window have gained, those of two others have lost."""
+        before, after = [70] * 8, [90] * 6 + [65, 66]
+        assert judged(before, after).improved
+        verdict = judged(before, after, [0] * 6 + [1, 2])
+        assert not verdict.improved
+        assert verdict.sentence == "No clear gain on held-out pixels."
+
     def test_is_ready_for_json_and_repeats_itself(self):
         texts = [
             json.dumps(
-                compare(matrices([60, 70, 65]), matrices([80, 75, 80])).to_dict(),
+                judged([60, 70, 65], [80, 75, 80]).to_dict(),
                 allow_nan=False,
             )
             for _ in range(2)

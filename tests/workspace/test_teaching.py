@@ -32,6 +32,7 @@ RESULT = {
     "interval": [0.1, 0.4],
     "improved": True,
     "regions": 5,
+    "places": 2,
     "pixels": 12345,
     "steps": 3,
     "seconds": 2.0,
@@ -268,7 +269,7 @@ def test_the_verdict_in_words() -> None:
     assert text.startswith(RESULT["sentence"])
     assert "0.500 → 0.750" in text
     assert "+0.100 to +0.400" in text
-    assert "12\u202f345 px in 5 regions" in text
+    assert "12\u202f345 px in 5 regions of 2 places" in text
     assert "no longer rose" not in text
     assert "no longer rose" in verdict_text({**RESULT, "plateau": True})
     unknown = {**RESULT, "before": {"mean_dice": None}, "after": {"mean_dice": None}}
