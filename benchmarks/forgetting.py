@@ -39,7 +39,6 @@ MEASURES = {
         FinetuneOptions().replay_share,
         FinetuneOptions().drawn_share,
     ),
-    "16 earlier images": (FinetuneOptions().replay_share, 0.0),
     "drawn images": (0.0, FinetuneOptions().drawn_share),
     "nothing": (0.0, 0.0),
 }

@@ -1,4 +1,4 @@
-"""Self-distillation: an old model's answers hold where nobody gave another one."""
+"""Self-distillation: an old model's answers hold where nothing new was taught."""
 
 from __future__ import annotations
 
@@ -15,24 +15,30 @@ __all__ = ["Distillation"]
 class Distillation:
     """A term of the loss that is small where a model answers as its start did.
 
-    Mean Kullback-Leibler divergence of the start's class probabilities from those of
-    the model, over the pixels whose label is unknown (Li & Hoiem 2016, "Learning
-    without Forgetting").
+    Mean Kullback-Leibler divergence of the model's class probabilities from the
+    start's: over replayed crops, where no label says otherwise (Buzzega et al. 2020,
+    "Dark Experience for General Continual Learning"), and, on its own, over the pixels
+    of the others whose label is unknown (Li & Hoiem 2016, "Learning without
+    Forgetting").
 
     Parameters
     ----------
     teacher : SegmentationModel
         The start, in eval mode, on the device of training; left unchanged.
-    weight : float
-        What the mean is multiplied by.
+    replayed, unknown : float
+        What either mean is multiplied by.
     """
 
-    def __init__(self, teacher: SegmentationModel, weight: float) -> None:
+    def __init__(
+        self, teacher: SegmentationModel, replayed: float, unknown: float = 0.0
+    ) -> None:
         self._teacher = teacher
-        self._weight = weight
+        self._weights = replayed, unknown
 
-    def __call__(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the term for a batch, a scalar; 0 where every label is known.
+    def __call__(
+        self, images: Tensor, logits: Tensor, labels: Tensor, replayed: int
+    ) -> Tensor:
+        """Return the term for a batch, a scalar; 0 where there is nothing to hold.
 
         Parameters
         ----------
@@ -42,12 +48,31 @@ class Distillation:
             The model's answer.
         labels : Tensor, shape (N, H, W), uint8
             255 is unknown.
+        replayed : int
+            So many crops, the first ones, are replayed.
         """
-        unknown = labels == UNKNOWN
-        if not unknown.any():
+        old = torch.arange(len(labels), device=labels.device) < replayed
+        parts = old[:, None, None].expand(labels.shape), labels == UNKNOWN
+        parts = parts[0], parts[1] & ~parts[0]
+        held = [
+            (weight, part)
+            for weight, part in zip(self._weights, parts, strict=True)
+            if weight > 0 and part.any()
+        ]
+        if not held:
             return logits.new_zeros(())
+        # Only crops with such a pixel are worth the old model's time.
+        crops = torch.stack([part.flatten(1).any(1) for _, part in held]).any(0)
         with torch.no_grad():
-            target = F.log_softmax(self._teacher(images).float(), dim=1)
-        answer = F.log_softmax(logits, dim=1)
+            target = F.log_softmax(self._teacher(images[crops]).float(), dim=1)
+        answer = F.log_softmax(logits[crops].float(), dim=1)
         apart = F.kl_div(answer, target, reduction="none", log_target=True).sum(dim=1)
-        return self._weight * apart[unknown].mean()
+        # Where a label says otherwise, the old answer was wrong.
+        known = labels[crops]
+        right = (known == UNKNOWN) | (target.argmax(dim=1) == known)
+        terms = [
+            weight * (apart * chosen).sum() / chosen.sum().clamp(min=1)
+            for weight, part in held
+            for chosen in [part[crops] & right]
+        ]
+        return torch.stack(terms).sum()

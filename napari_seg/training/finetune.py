@@ -90,10 +90,19 @@ class FinetuneOptions(TrainOptions):
         step=0.1,
     )
     distillation: float = option(
-        0.0,
+        1.0,
         "Self-distillation",
-        "How much the new model is held to what the old one says where nothing is "
-        "labelled; 0 leaves it free there.",
+        "How much the new model is held to what the old one says of earlier and drawn "
+        "images, beside their labels.",
+        minimum=0,
+        maximum=10,
+        step=0.1,
+    )
+    distillation_unknown: float = option(
+        0.0,
+        "… of unknown pixels",
+        "The same for pixels of the new images that are not labelled; 0 leaves the "
+        "model free there.",
         minimum=0,
         maximum=10,
         step=0.1,
@@ -255,7 +264,7 @@ def finetune(
         evaluate=watch if len(held_out) else None,
         keep_best=watch.has_fallen,
         seed=seed,
-        further_loss=_distillation(tuned, options.distillation),
+        further_loss=_distillation(tuned, options, replayed=bool(drawn or old)),
     )
     # Dropout draws from the global state, which is handed back as it was.
     with torch.random.fork_rng([chosen] if chosen.type == "cuda" else []):
@@ -339,8 +348,11 @@ def _sampler(
     return sampler
 
 
-def _distillation(model: SegmentationModel, weight: float) -> Distillation | None:
-    return Distillation(copy.deepcopy(model).eval(), weight) if weight > 0 else None
+def _distillation(
+    model: SegmentationModel, options: FinetuneOptions, *, replayed: bool
+) -> Distillation | None:
+    weights = options.distillation * replayed, options.distillation_unknown
+    return Distillation(copy.deepcopy(model), *weights) if any(weights) else None
 
 
 def _confusions(model: SegmentationModel, *parts: Holdout) -> list[np.ndarray]:

@@ -27,8 +27,9 @@ __all__ = ["Budget", "FurtherLoss", "Loss", "Step", "TrainOptions", "train"]
 #: Maps logits (N, K, H, W) and targets (N, H, W) to a scalar.
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
-#: Maps images (N, C, H, W), logits (N, K, H, W) and labels (N, H, W) to a scalar.
-FurtherLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+#: Maps images (N, C, H, W), logits (N, K, H, W), labels (N, H, W) and the number of
+#: crops that are replayed, the first ones, to a scalar.
+FurtherLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 #: Weight of the auxiliary head's loss, as in torchvision's reference training.
 _AUXILIARY_WEIGHT = 0.5
@@ -228,8 +229,8 @@ def train(
     loss : callable, optional
         Maps logits and targets to a scalar; by default what `options` names.
     further_loss : callable, optional
-        Maps images as the network takes them, logits and labels to a scalar that is
-        added.
+        Maps images as the network takes them, logits, labels and the number of
+        replayed crops to a scalar that is added.
 
     Yields
     ------
@@ -270,7 +271,9 @@ def train(
                 logits, auxiliary = model.forward_with_auxiliary(images)
             error = loss_function(logits.float(), labels)
             if further_loss is not None:
-                error = error + further_loss(images, logits.float(), labels)
+                with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                    further = further_loss(images, logits, labels, sampler.replayed)
+                error = error + further
             sampler.learn_from(_of_each(logits.detach().float(), labels))
             if auxiliary is not None:
                 error = error + _AUXILIARY_WEIGHT * loss_function(

@@ -48,6 +48,10 @@ Crop: TypeAlias = tuple[Tensor, Tensor]
 class Sampler(Protocol):
     """What training draws its batches from."""
 
+    @property
+    def replayed(self) -> int:
+        """Number of crops of the last batch, the first ones, that are replayed."""
+
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
         """Return images (N, C, crop, crop) float32 and labels (N, crop, crop) uint8."""
 
@@ -128,6 +132,11 @@ class CropSampler:
         self._class_weights = 0.5 * share_of_class + 0.5 / len(self.classes)
         self._losses = np.full(len(shares), np.nan)
 
+    @property
+    def replayed(self) -> int:
+        """Number of crops of the last batch that are replayed: none."""
+        return 0
+
     def _find_places(
         self, labels: NDArray[np.uint8]
     ) -> tuple[dict[int, NDArray[np.intp]], dict[int, int]]:
@@ -204,6 +213,11 @@ class MixedSampler:
         self._new, self._replay, self._share = new, replay, share
         self._rng = np.random.default_rng(seed)
         self._replayed = 0
+
+    @property
+    def replayed(self) -> int:
+        """Number of crops of the last batch, the first ones, that are replayed."""
+        return self._replayed + self._new.replayed
 
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
         """Return images (N, C, crop, crop) float32 and labels (N, crop, crop) uint8."""

@@ -1,4 +1,4 @@
-"""Self-distillation pulls towards the start, only where nothing is labelled."""
+"""Self-distillation holds to the start where it is asked to, and only there."""
 
 from __future__ import annotations
 
@@ -11,41 +11,76 @@ UNKNOWN = 255
 
 
 @pytest.fixture
-def term(tiny_unet):
-    return Distillation(tiny_unet().eval(), 2.0)
+def teacher(tiny_unet):
+    return tiny_unet().eval()
 
 
 @pytest.fixture
 def images():
-    return torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    return torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def test_nothing_is_added_where_the_answer_is_the_same(tiny_unet, term, images):
+@pytest.fixture
+def labels(teacher, images):
+    """Return a crop known in its lower half, one known everywhere, one nowhere.
+
+    They say what the start says.
+    """
     with torch.no_grad():
-        logits = tiny_unet().eval()(images)
-    labels = torch.full((2, 32, 32), UNKNOWN, dtype=torch.uint8)
-    assert float(term(images, logits, labels)) == pytest.approx(0, abs=1e-6)
+        labels = teacher(images).argmax(dim=1).to(torch.uint8)
+    labels[0, :16] = labels[2] = UNKNOWN
+    return labels
 
 
-def test_only_unknown_pixels_feel_it(term, images):
-    labels = torch.zeros((2, 32, 32), dtype=torch.uint8)
-    labels[0, :16] = UNKNOWN
-    logits = torch.randn(2, 2, 32, 32, requires_grad=True)
-    error = term(images, logits, labels)
-    assert error.item() > 0
-    error.backward()
+def test_nothing_is_added_where_the_answer_is_the_same(teacher, images, labels):
+    with torch.no_grad():
+        logits = teacher(images)
+    term = Distillation(teacher, 2.0, 2.0)(images, logits, labels, 1)
+    assert term.item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("weights", "replayed", "felt"),
+    [
+        ((1.0, 0.0), 2, ("all", "all", "none")),
+        ((0.0, 1.0), 0, ("upper", "none", "all")),
+        ((0.0, 1.0), 1, ("none", "none", "all")),
+        ((1.0, 1.0), 1, ("all", "none", "all")),
+    ],
+)
+def test_only_what_is_asked_for_feels_it(
+    teacher, images, labels, weights, replayed, felt
+):
+    logits = torch.randn(3, 2, 32, 32, requires_grad=True)
+    term = Distillation(teacher, *weights)(images, logits, labels, replayed)
+    assert term.item() > 0
+    term.backward()
     moved = logits.grad.abs().sum(dim=1) > 0
-    assert torch.equal(moved, labels == UNKNOWN)
+    for crop, part in zip(moved, felt, strict=True):
+        upper, lower = crop[:16], crop[16:]
+        assert upper.all() if part != "none" else not upper.any()
+        assert lower.all() if part == "all" else not lower.any()
 
 
-def test_the_weight_multiplies_it(tiny_unet, term, images):
-    labels = torch.full((2, 32, 32), UNKNOWN, dtype=torch.uint8)
-    logits = torch.randn(2, 2, 32, 32)
-    double = Distillation(tiny_unet().eval(), 4.0)
-    one, two = (float(each(images, logits, labels)) for each in (term, double))
+def test_the_weight_multiplies_it(teacher, images, labels):
+    logits = torch.randn(3, 2, 32, 32)
+    one, two = (
+        Distillation(teacher, weight)(images, logits, labels, 2).item()
+        for weight in (2.0, 4.0)
+    )
     assert two == pytest.approx(2 * one)
 
 
-def test_where_all_is_known_it_is_zero(term, images):
-    labels = torch.zeros((2, 32, 32), dtype=torch.uint8)
-    assert float(term(images, torch.randn(2, 2, 32, 32), labels)) == 0
+@pytest.mark.parametrize("weights", [(0.0, 0.0), (1.0, 0.0)])
+def test_where_nothing_is_to_be_held_it_is_zero(teacher, images, labels, weights):
+    logits = torch.randn(3, 2, 32, 32)
+    assert Distillation(teacher, *weights)(images, logits, labels, 0).item() == 0
+
+
+def test_a_wrong_answer_is_not_held_to(teacher, images, labels):
+    labels[1, 5:9] = 1 - labels[1, 5:9]
+    logits = torch.randn(3, 2, 32, 32, requires_grad=True)
+    Distillation(teacher, 1.0)(images, logits, labels, 2).backward()
+    moved = logits.grad[1].abs().sum(dim=0) > 0
+    assert not moved[5:9].any()
+    assert moved[:5].all()

@@ -218,6 +218,7 @@ class TestPriority:
         new, drawn, old = samplers
         mixed = MixedSampler(MixedSampler(new, drawn, 0.5), old, 0.5)
         mixed.batch(32)
+        assert mixed.replayed == 32 - len(new._drawn)
         mixed.learn_from(list(range(32)))
         assert [len(heard[name]) > 2 for name in ("new", "drawn", "old")] == [True] * 3
         assert heard["old"] + heard["drawn"] + heard["new"] == list(range(32))
