@@ -27,6 +27,8 @@ from napari_seg.training.guard import Verdict
 __all__ = ["run"]
 
 CHAINS, STEPS = 50, 40
+#: The guard's rule was chosen on the seeds below.
+FIRST = 100
 SLACK = 0.01
 OPTIONS = FinetuneOptions(batch=4, crop=96)
 
@@ -59,7 +61,7 @@ def run() -> list[Row]:
     if not SHARED_DATA.is_dir():
         reason = f"needs the data sets in {SHARED_DATA}"
         return [row("Kept models", None, "measured", None, reason)]
-    found = [each for seed in range(CHAINS) for each in _chain(seed)]
+    found = [each for seed in range(FIRST, FIRST + CHAINS) for each in _chain(seed)]
     kept = [each.change for each in found if each.kept]
     discarded = [each.change for each in found if not each.kept]
     worse = sum(change < -SLACK for change in kept)

@@ -274,7 +274,9 @@ def train(
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
                     further = further_loss(images, logits, labels, sampler.replayed)
                 error = error + further
-            sampler.learn_from(_of_each(logits.detach().float(), labels))
+            if replayed := sampler.replayed:
+                answers = logits.detach()[:replayed].float()
+                sampler.learn_from(_of_each(answers, labels[:replayed]))
             if auxiliary is not None:
                 error = error + _AUXILIARY_WEIGHT * loss_function(
                     auxiliary.float(), labels

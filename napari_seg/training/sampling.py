@@ -59,7 +59,7 @@ class Sampler(Protocol):
         """Return the same crops as :meth:`batch` does, one by one."""
 
     def learn_from(self, losses: Sequence[float]) -> None:
-        """Take in the loss of each crop of the last batch or draw."""
+        """Take in the losses of the replayed crops of the last batch or draw."""
 
 
 class CropSampler:
@@ -156,8 +156,8 @@ class CropSampler:
         return _stacked(self.draw(size))
 
     def learn_from(self, losses: Sequence[float]) -> None:
-        """Take in the loss of each crop of the last batch, or of the last draw."""
-        for index, loss in zip(self._drawn, losses, strict=True):
+        """Take in the losses of the first crops of the last batch, or draw."""
+        for index, loss in zip(self._drawn, losses, strict=False):
             before = self._losses[index]
             if np.isnan(before):
                 self._losses[index] = loss
@@ -230,7 +230,7 @@ class MixedSampler:
         return [*old, *self._new.draw(size - self._replayed)]
 
     def learn_from(self, losses: Sequence[float]) -> None:
-        """Take in the loss of each crop of the last batch, or of the last draw."""
+        """Take in the losses of the replayed crops of the last batch, or draw."""
         self._replay.learn_from(losses[: self._replayed])
         self._new.learn_from(losses[self._replayed :])
 
