@@ -33,7 +33,8 @@ Beside the Dice stands how long the user would take to correct the windows of a 
 at 400 painted pixels a second and 0.2 s to find each error.
 
 What was measured is kept in a state file, so that an interrupted run goes on where it
-stopped; the section of RESULTS.md and the figure are made from all that is in it.
+stopped; the section of RESULTS.md and the figure are made from all that is in it.  It
+does not know about changes of the code or of `--generic`: begin a new one then.
 """
 
 from __future__ import annotations
@@ -186,7 +187,9 @@ def rows(found: Sequence[Measured]) -> list[Row]:
         marked = f"{kind}{', seen by generic' * (kind in seen)}"
         lines += [_against_others(marked, arms, windows) for windows in ROUNDS]
         lines += [_against_ours(marked, arm, arms) for arm in OF_USERS if arm in arms]
-    by_effort = [each for each in found if each.arm == "ours" and each.effort]
+    by_effort = [
+        each for each in found if each.arm == "ours" and each.effort is not None
+    ]
     if by_effort:
         lines.append(_effort(by_effort))
     return lines
@@ -198,7 +201,8 @@ def _against_others(
     dice = {arm: arms[arm][windows] for arm in ARMS if windows in arms.get(arm, {})}
     detail = "; ".join(f"{arm} {_spread(each)}" for arm, each in dice.items())
     ours, ahead = dice.pop("ours", []), None
-    if ours and dice and windows >= 4:
+    # A single draw has no spread to be ahead by.
+    if ours and dice and windows >= 4 and min(map(len, (ours, *dice.values()))) > 1:
         spread = max(float(np.std(each)) for each in (ours, *dice.values()))
         best = max(float(np.mean(each)) for each in dice.values())
         ahead = float(np.mean(ours)) > best + spread
@@ -255,11 +259,12 @@ def _effort(found: Sequence[Measured]) -> Row:
             ]
         )
         for n in ROUNDS
+        if any(each.windows == n for each in found)
     }
     detail = "; ".join(f"round up to {n}: {s:.1f} s" for n, s in seconds.items())
     return row(
         "Correcting one window, mean over kinds and draws, last round",
-        f"{seconds[max(ROUNDS)]:.1f} s",
+        f"{seconds[max(seconds)]:.1f} s",
         "–",
         None,
         f"400 painted pixels a second, 0.2 s to find an error; {detail}",

@@ -4,7 +4,7 @@
 steps of 8 crops of 128 pixels, and is then scored on images of `dsb2018` that it has
 never seen, every eighth of each experiment.  Axons are either more of its one class, or
 classes of their own beside it.  Against forgetting it has sixteen images of its past,
-drawn at random, or the drawn ones that come with it, or both, or nothing.
+chosen at random, and the drawn ones that come with it, or these alone, or nothing.
 
     python -m benchmarks --only forgetting
 """

@@ -74,7 +74,7 @@ def run() -> list[Row]:
             "0",
             worse == 0,
             f"{len(found)} trainings of {STEPS} steps, {len(kept)} kept; change "
-            f"{min(kept):+.3f} to {max(kept):+.3f}, mean {np.mean(kept):+.3f}",
+            f"{min(kept, default=0):+.3f} to {max(kept, default=0):+.3f}",
         ),
         row(
             "Models of which the card says no clear gain, better by more than 0.01",

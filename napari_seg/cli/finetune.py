@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cancel-on-stdin",
         action="store_true",
-        help="stop with the best so far at the line 'cancel' or the end of stdin",
+        help="stop with what was learned at the line 'cancel' or the end of stdin",
     )
     defaults = FinetuneOptions()
     add_options(parser, defaults, "training")

@@ -14,7 +14,7 @@ from napari_seg.cli.files import bare_name, images_in, read_picture
 from napari_seg.cli.report import note
 from napari_seg.corrections.manifest import FILE as MANIFEST
 from napari_seg.corrections.manifest import Manifest
-from napari_seg.corrections.windows import read_ranges
+from napari_seg.corrections.windows import read_origin, read_ranges
 from napari_seg.errors import ChannelError, ImageError, InputError, LabelsError
 from napari_seg.inference.axes import read_axes
 from napari_seg.inference.normalization import channel_ranges
@@ -49,6 +49,8 @@ class Labelled:
         One letter for each axis of the image.
     ranges : ndarray of shape (C, 2) or None
         Intensities that become 0 and 1, where the image is a window of a larger one.
+    origin : tuple of (str, int, int) or None
+        Which one, and the row and column of its corner there.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Labelled:
     labels: NDArray[Any]
     axes: str
     ranges: NDArray[np.float64] | None = None
+    origin: tuple[str, int, int] | None = None
 
     @property
     def channels(self) -> int:
@@ -75,11 +78,14 @@ class Planes:
         (Y, X) each.
     ranges : list of ndarray
         (C, 2) each: intensities of the whole image that become 0 and 1.
+    origins : list of (tuple of (str, int, int) or None)
+        Where a window lies in a larger image.
     """
 
     images: list[NDArray[Any]] = field(default_factory=list)
     labels: list[NDArray[Any]] = field(default_factory=list)
     ranges: list[NDArray[np.float64]] = field(default_factory=list)
+    origins: list[tuple[str, int, int] | None] = field(default_factory=list)
 
     @classmethod
     def of(cls, pairs: list[Labelled], spec: ModelSpec) -> Planes:
@@ -109,6 +115,7 @@ class Planes:
             self.images.append(np.moveaxis(plane, 0, -1))
             self.labels.append(pair.labels[index])
             self.ranges.append(ranges)
+            self.origins.append(pair.origin)
 
 
 def class_ids(pairs: list[Labelled]) -> list[int]:
@@ -247,7 +254,8 @@ def _read_pair(image_path: Path, labels_path: Path) -> Labelled:
         )
     tiff = image_path.suffix.lower() in (".tif", ".tiff")
     ranges = read_ranges(image_path) if tiff else None
-    return Labelled(image_path.name, image, labels, axes, ranges)
+    origin = read_origin(image_path) if tiff else None
+    return Labelled(image_path.name, image, labels, axes, ranges, origin)
 
 
 def _axes(image: tuple[int, ...], labels: tuple[int, ...]) -> str | None:

@@ -1,4 +1,4 @@
-"""Requests to end training early, with the best model so far."""
+"""Requests to end training early, with what was learned so far."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _request(requested: threading.Event) -> Callable[[int, FrameType | None], No
         if requested.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not requested.is_set():
-            note("stopping, with the best model so far; Ctrl-C again gives it up.")
+            note("stopping, with what was learned so far; Ctrl-C again gives it up.")
         requested.set()
 
     return handler

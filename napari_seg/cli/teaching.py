@@ -79,8 +79,11 @@ def teach(
             options.holdout,
             given.seed,
             steps=given.steps,
-            replay=(replay.images, replay.labels, replay.ranges) if replay else None,
+            replay=(replay.images, replay.labels, replay.ranges, replay.origins)
+            if replay
+            else None,
             ranges=planes.ranges,
+            origins=planes.origins,
             device=given.device,
             options=options,
             on_step=on_step,

@@ -24,7 +24,7 @@ from napari_seg.errors import LabelsError, StorageError
 from napari_seg.scoring.regions import Box, box_shape, relative
 from napari_seg.scoring.tally import UNKNOWN
 
-__all__ = ["Window", "cut_windows", "read_ranges", "save_windows"]
+__all__ = ["Window", "cut_windows", "read_origin", "read_ranges", "save_windows"]
 
 Reader = Callable[[Box], NDArray[Any]]
 
@@ -173,8 +173,8 @@ def save_windows(folder: Path, name: str, windows: Sequence[Window]) -> list[Pat
         for place in (images, labels):
             place.mkdir(parents=True, exist_ok=True)
         for window in windows:
-            _write_tiff(labels / f"{window.name}.tif", window.labels)
-            _write_tiff(images / f"{window.name}.tif", window.image, window.ranges)
+            _write_tiff(labels / f"{window.name}.tif", window.labels, {})
+            _write_tiff(images / f"{window.name}.tif", window.image, _metadata(window))
         kept = {f"{window.name}.tif" for window in windows}
         for path in _windows_of(safe_name(name), images, labels):
             if path.name not in kept:
@@ -193,9 +193,15 @@ def _windows_of(name: str, *folders: Path) -> Iterator[Path]:
         yield from (p for p in list(folder.iterdir()) if pattern.fullmatch(p.name))
 
 
-def _write_tiff(
-    path: Path, pixels: NDArray[Any], ranges: NDArray[np.float64] | None = None
-) -> None:
+def _metadata(window: Window) -> dict[str, Any]:
+    """Return what the pixels of a window do not tell."""
+    said: dict[str, Any] = {"origin": [part.start for part in window.box]}
+    if window.ranges is not None:
+        said["ranges"] = window.ranges.tolist()
+    return said
+
+
+def _write_tiff(path: Path, pixels: NDArray[Any], metadata: dict[str, Any]) -> None:
     partial = path.with_suffix(".partial")
     if pixels.ndim == 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
@@ -207,7 +213,7 @@ def _write_tiff(
             compression="zlib",
             photometric="rgb" if rgb else "minisblack",
             planarconfig="contig" if pixels.ndim == 3 else None,
-            metadata={} if ranges is None else {"ranges": ranges.tolist()},
+            metadata=metadata,
         )
         partial.replace(path)
     except OSError:
@@ -225,6 +231,26 @@ def read_ranges(image: Path) -> NDArray[np.float64] | None:
     ndarray of float64, (C, 2), or None
         None if the file does not say so.
     """
-    with tifffile.TiffFile(image) as file:
-        said = (file.shaped_metadata or ({},))[0].get("ranges")
+    said = _read_metadata(image).get("ranges")
     return None if said is None else np.array(said, np.float64)
+
+
+def read_origin(image: Path) -> tuple[str, int, int] | None:
+    """Return where the image of a window lies.
+
+    Returns
+    -------
+    tuple of (str, int, int), or None
+        Name of the plane, row and column of the image's corner; None if the file does
+        not say so.
+    """
+    corner = _read_metadata(image).get("origin")
+    if corner is None:
+        return None
+    row, column = (int(each) for each in corner)
+    return re.sub(r"y\d+_x\d+$", "", image.stem), row, column
+
+
+def _read_metadata(image: Path) -> dict[str, Any]:
+    with tifffile.TiffFile(image) as file:
+        return dict((file.shaped_metadata or ({},))[0])

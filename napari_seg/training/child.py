@@ -2,7 +2,7 @@
 
 The child is the command that a user can type, ``napari-seg finetune``, with two more
 options: ``--progress json`` writes one JSON line on standard error for each step, and
-``--cancel-on-stdin`` ends training early, with the best model so far, at the line
+``--cancel-on-stdin`` ends training early, with what was learned so far, at the line
 ``cancel`` or when standard input closes, as it does when the parent dies.
 """
 
@@ -152,7 +152,7 @@ class FinetuneChild:
                     pipe.close()
 
     def cancel(self) -> None:
-        """Ask the child to stop with the best model so far; safe from any thread."""
+        """Ask the child to stop with what was learned so far; safe from any thread."""
         self._cancelled = True
         process = self._process
         if process is None or process.poll() is not None or process.stdin is None:

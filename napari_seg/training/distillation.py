@@ -16,9 +16,9 @@ class Distillation:
     """A term of the loss that is small where a model answers as its start did.
 
     Mean Kullback-Leibler divergence of the model's class probabilities from the
-    start's: over replayed crops, where no label says otherwise (Buzzega et al. 2020,
-    "Dark Experience for General Continual Learning"), and, on its own, over the pixels
-    of the others whose label is unknown (Li & Hoiem 2016, "Learning without
+    start's: over the pixels of replayed crops whose label it had right (Buzzega et al.
+    2020, "Dark Experience for General Continual Learning"), and, on its own, over the
+    pixels of the other crops whose label is unknown (Li & Hoiem 2016, "Learning without
     Forgetting").
 
     Parameters
@@ -52,8 +52,9 @@ class Distillation:
             So many crops, the first ones, are replayed.
         """
         old = torch.arange(len(labels), device=labels.device) < replayed
-        parts = old[:, None, None].expand(labels.shape), labels == UNKNOWN
-        parts = parts[0], parts[1] & ~parts[0]
+        unknown = labels == UNKNOWN
+        # Of replayed images the guard holds regions out, unknown to training.
+        parts = old[:, None, None] & ~unknown, ~old[:, None, None] & unknown
         held = [
             (weight, part)
             for weight, part in zip(self._weights, parts, strict=True)
@@ -68,8 +69,7 @@ class Distillation:
         answer = F.log_softmax(logits[crops].float(), dim=1)
         apart = F.kl_div(answer, target, reduction="none", log_target=True).sum(dim=1)
         # Where a label says otherwise, the old answer was wrong.
-        known = labels[crops]
-        right = (known == UNKNOWN) | (target.argmax(dim=1) == known)
+        right = unknown[crops] | (target.argmax(dim=1) == labels[crops])
         terms = [
             weight * (apart * chosen).sum() / chosen.sum().clamp(min=1)
             for weight, part in held

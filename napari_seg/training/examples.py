@@ -13,7 +13,7 @@ from napari_seg.inference.axes import read_axes
 from napari_seg.inference.normalization import channel_ranges, normalize
 from napari_seg.models.spec import ModelSpec
 from napari_seg.scoring.confusion import UNKNOWN
-from napari_seg.training.sampling import Example
+from napari_seg.training.sampling import Example, Origin
 
 __all__ = ["prepare_examples", "prepare_image"]
 
@@ -61,6 +61,7 @@ def prepare_examples(
     labels: Sequence[ArrayLike],
     spec: ModelSpec,
     ranges: Sequence[ArrayLike | None] | None = None,
+    origins: Sequence[Origin | None] | None = None,
 ) -> list[Example]:
     """Return examples for a model from images and their partial labels.
 
@@ -74,6 +75,8 @@ def prepare_examples(
         Channels, classes and normalisation.
     ranges : sequence of (array of shape (C, 2) or None), optional
         See :func:`prepare_image`.
+    origins : sequence of (tuple or None), optional
+        Where windows of larger images lie; see :class:`Example`.
 
     Raises
     ------
@@ -89,9 +92,16 @@ def prepare_examples(
             "image needs its own."
         )
     each_range = ranges if ranges is not None else [None] * len(images)
+    each_origin = origins if origins is not None else [None] * len(images)
     return [
-        Example(prepare_image(image, spec, limits), _checked(ids, image, spec))
-        for image, ids, limits in zip(images, labels, each_range, strict=True)
+        Example(
+            prepare_image(image, spec, limits),
+            _checked(ids, image, spec),
+            origin=origin,
+        )
+        for image, ids, limits, origin in zip(
+            images, labels, each_range, each_origin, strict=True
+        )
     ]
 
 

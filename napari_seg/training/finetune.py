@@ -42,15 +42,22 @@ from napari_seg.training.sampling import (
     CropSampler,
     Example,
     MixedSampler,
+    Origin,
     Sampler,
 )
 
 __all__ = ["FinetuneOptions", "FinetuneResult", "Replay", "finetune"]
 
-#: Images and labels, or images, labels and ranges; see :func:`finetune`.
+#: Images and labels, then ranges and origins if known; see :func:`finetune`.
 Replay: TypeAlias = (
     tuple[Sequence[ArrayLike], Sequence[ArrayLike]]
     | tuple[Sequence[ArrayLike], Sequence[ArrayLike], Sequence[ArrayLike | None]]
+    | tuple[
+        Sequence[ArrayLike],
+        Sequence[ArrayLike],
+        Sequence[ArrayLike | None],
+        Sequence[Origin | None],
+    ]
 )
 
 #: How much more often than others a window is drawn that the model has not learned yet.
@@ -83,8 +90,8 @@ class FinetuneOptions(TrainOptions):
     drawn_share: float = option(
         0.2,
         "Drawn replay",
-        "Share of the other crops that come from drawn images, for models that the "
-        "program brings along: no earlier images of those exist here.",
+        "Share of the other crops that come from drawn images, for the bundled nuclei "
+        "models: no earlier images of those exist here.",
         minimum=0,
         maximum=0.9,
         step=0.1,
@@ -133,7 +140,7 @@ class FinetuneResult:
     seconds : float
         From the call to the verdict.
     stopped : bool
-        Whether `should_stop` ended it; the model is then the best so far.
+        Whether `should_stop` ended it; the model is then as it was learned so far.
     """
 
     model: SegmentationModel
@@ -188,6 +195,7 @@ def finetune(
     steps: int | None = None,
     replay: Replay | None = None,
     ranges: Sequence[ArrayLike | None] | None = None,
+    origins: Sequence[Origin | None] | None = None,
     device: str = "auto",
     options: FinetuneOptions | None = None,
     on_step: Callable[[Step], None] | None = None,
@@ -212,11 +220,14 @@ def finetune(
     steps : int or None
         Budget in training steps.
     replay : tuple or None
-        Images and labels of earlier work, and, if known, their `ranges`: mixed in
-        against forgetting.
+        Images and labels of earlier work, and, if known, their `ranges` and `origins`:
+        mixed in against forgetting.
     ranges : sequence of (array of shape (C, 2) or None), optional
         Intensities of each image that become 0 and 1, where `images` are windows of
         larger images; by default percentiles of each image.
+    origins : sequence of (tuple of (str, int, int) or None), optional
+        Name of the larger image, row and column of the window's corner: windows that
+        touch there are one place to the verdict.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     options : FinetuneOptions or None
@@ -224,7 +235,7 @@ def finetune(
     on_step : callable or None
         Called after each step.
     should_stop : callable or None
-        Asked after each step; True ends training with the best model so far.
+        Asked after each step; True ends training with what was learned so far.
 
     Returns
     -------
@@ -247,7 +258,7 @@ def finetune(
     budget = Budget(steps, None if minutes is None else minutes * 60)
     chosen = pick_device(device)
     tuned = copy.deepcopy(model).to(chosen).eval()
-    examples = prepare_examples(images, labels, model.spec, ranges)
+    examples = prepare_examples(images, labels, model.spec, ranges, origins)
     old = prepare_examples(*replay[:2], model.spec, *replay[2:]) if replay else []
     trained = {name for run in model.spec.history for name in run.get("regions", ())}
     training, held_out = hold_out(examples, options.holdout, trained)

@@ -331,11 +331,11 @@ def _loss(options: TrainOptions) -> Loss:
 
 
 def _of_each(logits: Tensor, labels: Tensor) -> list[float]:
-    """Return the mean cross entropy of the known pixels of each crop."""
+    """Return the mean cross entropy of the known pixels of each crop, NaN for none."""
     entropy = F.cross_entropy(
         logits, labels.long(), ignore_index=UNKNOWN, reduction="none"
     )
-    known = (labels != UNKNOWN).sum(dim=(1, 2)).clamp(min=1)
+    known = (labels != UNKNOWN).sum(dim=(1, 2))
     return [float(each) for each in (entropy.sum(dim=(1, 2)) / known).tolist()]
 
 

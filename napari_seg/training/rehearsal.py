@@ -45,10 +45,12 @@ def drawn_replay(model: SegmentationModel) -> list[Example]:
     -------
     list of Example
         Always the same images for a model; none for one that does not come from a
-        bundled model with classes of its own, or no longer has them.
+        bundled model with classes of its own, or has other classes or channels now.
     """
     names = {run.get(REHEARSAL) for run in model.spec.history}
-    if not ("nuclei" in names and "nucleus" in model.spec.classes):
+    known = "nuclei" in names and "nucleus" in model.spec.classes
+    # Nobody can draw what other channels would show.
+    if not (known and model.spec.gray_as_rgb):
         return []
     images = [prepare_image(image, model.spec) for image in _nuclei()]
     device = next(model.parameters()).device

@@ -15,12 +15,18 @@ from torch.nn import functional as F
 from napari_seg.errors import NothingToLearnError
 from napari_seg.scoring.confusion import UNKNOWN
 
-__all__ = ["CropSampler", "Example", "MixedSampler", "Sampler"]
+__all__ = ["CropSampler", "Example", "MixedSampler", "Origin", "Sampler"]
 
 #: Memory of the running mean of an example's loss.
 _MEMORY = 0.7
+#: Priority of an example without loss, as a share of the mean.
+_CURIOSITY = 0.1
 #: Places remembered for each example and class; more add nothing but memory.
 _PLACES = 2048
+
+
+#: Name of a plane, row and column.
+Origin: TypeAlias = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,14 @@ class Example:
         (H, W) uint8 class ids; 255 is unknown.
     weight : float
         Multiplies its pixels, whose root says how often it is drawn.
+    origin : tuple of (str, int, int) or None
+        Name of the plane that it was cut from, row and column of its corner there.
     """
 
     image: NDArray[np.float32]
     labels: NDArray[np.uint8]
     weight: float = 1.0
+    origin: Origin | None = None
 
 
 Crop: TypeAlias = tuple[Tensor, Tensor]
@@ -156,12 +165,15 @@ class CropSampler:
         return _stacked(self.draw(size))
 
     def learn_from(self, losses: Sequence[float]) -> None:
-        """Take in the losses of the first crops of the last batch, or draw."""
+        """Take in the losses of the first crops of the last batch, or draw.
+
+        NaN says nothing of an example.
+        """
         for index, loss in zip(self._drawn, losses, strict=False):
             before = self._losses[index]
             if np.isnan(before):
                 self._losses[index] = loss
-            else:
+            elif not np.isnan(loss):
                 self._losses[index] = _MEMORY * before + (1 - _MEMORY) * loss
 
     def draw(self, size: int) -> list[Crop]:
@@ -190,7 +202,8 @@ class CropSampler:
         if not (self._prioritized and known.size):
             return np.ones(len(self._losses))
         losses = np.where(np.isnan(self._losses), known.max(), self._losses)
-        return np.asarray(losses + 1e-3 * max(float(losses.max()), 1e-6))
+        # What was easy once is looked at again now and then.
+        return np.asarray(losses + _CURIOSITY * max(float(losses.mean()), 1e-6))
 
 
 class MixedSampler:

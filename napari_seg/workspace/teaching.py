@@ -104,7 +104,7 @@ class Teacher:
 
             with closing(lesson.choice.fetch()) as fetching:
                 for state in fetching:
-                    # There is no best so far yet to stop with.
+                    # There is nothing learned yet to stop with.
                     if self._stopped:
                         return
                     yield state
@@ -133,7 +133,7 @@ class Teacher:
         self._task = self._runner(job(), on_item=step, on_done=end, on_error=end)
 
     def stop(self) -> None:
-        """End training after this step, with the best model so far."""
+        """End training after this step, with what was learned so far."""
         self._stopped = True
         if self._child is not None:
             self._child.cancel()

@@ -440,7 +440,7 @@ class Workspace:
         self.changed.emit()
 
     def stop_training(self) -> None:
-        """End training now, with the best model so far."""
+        """End training now, with what was learned so far."""
         self.teacher.stop()
 
     def _step_done(self, step: Step) -> None:

@@ -123,7 +123,7 @@ def test_signal_stops_with_the_best_so_far(typed, number, tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert '"stopped": true' in out
-    assert "stopping, with the best model so far" in err
+    assert "stopping, with what was learned so far" in err
     assert (tmp_path / "new.safetensors").is_file()
 
 

@@ -89,6 +89,15 @@ def test_ranges_of_the_whole_image_come_with_a_window(pairs):
     assert planes.ranges[1].tolist() != [[10, 9000]]
 
 
+def test_its_place_in_the_whole_image_comes_with_a_window(pairs):
+    path = pairs / "images" / "0.tif"
+    tifffile.imwrite(path, tifffile.imread(path), metadata={"origin": [64, 128]})
+    spec = create_model("unet", width=4, depth=2).spec
+    planes = Planes.of(read_labelled(pairs / "images", pairs / "labels"), spec)
+    assert planes.origins[0] == (path.stem, 64, 128)
+    assert planes.origins[1:] == [None] * (len(planes.images) - 1)
+
+
 def test_replay_reports_on_earlier_images(finetune, pairs, tmp_path):
     earlier = shutil.copytree(pairs, tmp_path / "earlier")
     result = finetune("--replay", earlier, "--json").json

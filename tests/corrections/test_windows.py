@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_seg.corrections.windows import cut_windows, read_ranges, save_windows
+from napari_seg.corrections.windows import (
+    cut_windows,
+    read_origin,
+    read_ranges,
+    save_windows,
+)
 from napari_seg.errors import LabelsError, StorageError
 from napari_seg.scoring.tally import UNKNOWN
 
@@ -101,6 +106,10 @@ def test_saved_windows_are_read_back(tmp_path, channels, dtype):
         np.testing.assert_array_equal(labels, window.labels)
     np.testing.assert_array_equal(read_ranges(files[0]), ranges)
     assert read_ranges(tmp_path / "labels" / files[0].name) is None
+    corner = tuple(part.start for part in windows[0].box)
+    assert read_origin(files[0])[1:] == corner
+    assert len({read_origin(file)[0] for file in files}) == 1
+    assert read_origin(tmp_path / "labels" / files[0].name) is None
 
 
 def test_saving_again_replaces_the_windows_of_this_image_only(tmp_path):

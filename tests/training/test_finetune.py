@@ -23,8 +23,11 @@ from napari_seg.models.registry import create_model
 from napari_seg.synthetic import synthetic_nuclei
 from napari_seg.training import finetune as finetune_module
 from napari_seg.training.augmentation import AugmentOptions
+from napari_seg.training.distillation import Distillation
 from napari_seg.training.examples import prepare_image
 from napari_seg.training.finetune import FinetuneOptions, finetune
+from napari_seg.training.guard import Watch
+from napari_seg.training.loop import train
 from napari_seg.training.sampling import CropSampler
 
 UNKNOWN = 255
@@ -243,6 +246,66 @@ class TestReplay:
         nothing = [np.full_like(ids, UNKNOWN) for ids in labels]
         result = tune(dark_field_model, *shifted, replay=(images, nothing))
         assert result.earlier is None
+
+
+class TestWiring:
+    """What a training is given: each part has tests of its own."""
+
+    @pytest.fixture
+    def given(self, monkeypatch):
+        seen = {}
+
+        def spy(model, sampler, options, budget, **others):
+            seen.update(others, sampler=sampler)
+            return train(model, sampler, options, budget, **others)
+
+        monkeypatch.setattr("napari_seg.training.finetune.train", spy)
+        return seen
+
+    def test_replay_is_prioritized_and_holds_the_old_answers(
+        self, dark_field_model, shifted, given
+    ):
+        field = synthetic_nuclei((96, 96), 12, seed=3, radius=8)
+        tune(dark_field_model, *shifted, replay=([field.image], [field.mask]))
+        assert given["sampler"]._replay._prioritized
+        assert given["sampler"].replayed > 0
+        assert isinstance(given["further_loss"], Distillation)
+        # It is the start that answers, whatever training does to the model.
+        teacher = given["further_loss"]._teacher.state_dict()
+        for key, value in dark_field_model.state_dict().items():
+            assert torch.equal(teacher[key], value), key
+
+    def test_without_replay_there_is_nothing_to_hold(
+        self, dark_field_model, shifted, given
+    ):
+        tune(dark_field_model, *shifted)
+        assert given["sampler"].replayed == 0
+        assert given["further_loss"] is None
+        options = replace(OPTIONS, distillation_unknown=0.5)
+        tune(dark_field_model, *shifted, options=options)
+        assert isinstance(given["further_loss"], Distillation)
+
+    def test_held_out_regions_decide_whether_an_earlier_state_is_kept(
+        self, dark_field_model, shifted, given, monkeypatch
+    ):
+        monkeypatch.setattr(Watch, "has_fallen", lambda self: True)
+        tune(dark_field_model, *shifted)
+        assert given["keep_best"]() is True
+        assert given["evaluate"](dark_field_model) > 0
+
+    def test_windows_that_touch_are_one_place(self, dark_field_model, shifted):
+        images, labels = shifted
+        apart = tune(dark_field_model, images, labels, holdout=0.5)
+        assert apart.verdict.places == 2
+        origins = [("plate", 0, 0), ("plate", 0, 128)]
+        for ids in labels:
+            ids[:, 100:] = 0
+            ids[:, :64] = UNKNOWN
+        beside = tune(dark_field_model, images, labels, holdout=0.5, origins=origins)
+        assert beside.verdict.places == 2, "64 columns apart"
+        labels[1][:, :64] = 0
+        beside = tune(dark_field_model, images, labels, holdout=0.5, origins=origins)
+        assert beside.verdict.places == 1, "four squares by six"
 
 
 class TestRefused:

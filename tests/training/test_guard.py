@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from napari_seg.corrections.windows import cut_windows
 from napari_seg.models.registry import create_model
 from napari_seg.training.guard import (
     Verdict,
@@ -210,6 +211,28 @@ class TestLittle:
         _, held_out = hold_out(pair, 0.6)
         examples = [region.example for region in held_out.regions]
         assert len(set(zip(held_out.places, examples, strict=True))) == 2
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_a_window_in_several_files_is_one_place(self, seed):
+        """The dock saves cells of 128 pixels, wherever the user accepted."""
+        rng = np.random.default_rng(seed)
+        truth = np.full((512, 512), UNKNOWN, np.uint8)
+        pixels = rng.random((512, 512), np.float32)
+        corners = [(int(rng.integers(0, 130)), int(rng.integers(0, 400)))]
+        corners.append((corners[0][0] + 250, corners[0][1]))
+        for top, left in corners:
+            truth[top : top + 96, left : left + 96] = rng.integers(0, 2, (96, 96))
+        windows = cut_windows(truth, lambda box: pixels[box], "plate")
+        examples = [
+            Example(
+                window.image[None],
+                window.labels,
+                origin=("plate", window.box[0].start, window.box[1].start),
+            )
+            for window in windows
+        ]
+        _, held_out = hold_out(examples, 0.9)
+        assert set(held_out.places) == {0, 1}
 
     def test_a_class_is_judged_in_several_regions(self):
         """In one of many it would be missing from every third draw of the bootstrap."""

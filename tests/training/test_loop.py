@@ -16,7 +16,7 @@ from napari_seg.training import loop
 from napari_seg.training.augmentation import AugmentOptions
 from napari_seg.training.loop import Budget, Step, TrainOptions, train
 from napari_seg.training.losses import LOSSES
-from napari_seg.training.sampling import CropSampler
+from napari_seg.training.sampling import CropSampler, Example
 
 QUIET = AugmentOptions(rotation=0, scale=1, intensity=0, blur=0)
 OPTIONS = TrainOptions(
@@ -209,6 +209,64 @@ class TestSteps:
             steps = train(tiny_unet(), sampler, OPTIONS, Budget(steps=4), seed=seed)
             losses.append([step.loss for step in steps])
         assert losses[0] == losses[1] != losses[2]
+
+
+class TestReplayed:
+    """What training tells a sampler that replays, and a further term of the loss."""
+
+    class Replaying(CropSampler):
+        replayed = 2
+        heard: list[list[float]]
+
+        def learn_from(self, losses):
+            self.heard.append(list(losses))
+
+    def test_the_loss_of_each_replayed_crop(self, tiny_unet, toy_examples):
+        sampler = self.Replaying(toy_examples, 32, seed=0)
+        sampler.heard = []
+        list(train(tiny_unet(), sampler, OPTIONS, Budget(steps=3)))
+        assert [len(losses) for losses in sampler.heard] == [2, 2, 2]
+        assert all(0.1 < loss < 3 for losses in sampler.heard for loss in losses)
+
+    def test_a_crop_without_known_pixels_has_none(self, tiny_unet):
+        image = np.random.default_rng(0).random((1, 64, 64), np.float32)
+        labels = np.full((64, 64), 255, np.uint8)
+        labels[0, 0] = 1
+        hidden = self.Replaying([Example(image, labels)], 32, seed=0)
+        hidden.heard = []
+        whole = hidden.batch
+
+        def batch(size):
+            images, ids = whole(size)
+            ids[0] = 255
+            return images, ids
+
+        hidden.batch = batch
+        list(train(tiny_unet(), hidden, OPTIONS, Budget(steps=1)))
+        ((first, second),) = hidden.heard
+        assert math.isnan(first)
+        assert second > 0
+
+    def test_a_further_term_is_part_of_the_loss(self, tiny_unet, toy_examples):
+        sampler = self.Replaying(toy_examples, 32, seed=0)
+        sampler.heard = []
+        seen = []
+
+        def further(images, logits, labels, replayed):
+            seen.append((images.shape, logits.shape, labels.shape, replayed))
+            return 100 * logits.float().square().mean()
+
+        model, plain = tiny_unet(), tiny_unet()
+        steps = list(
+            train(model, sampler, OPTIONS, Budget(steps=20), further_loss=further)
+        )
+        assert seen[0] == ((4, 1, 32, 32), (4, 2, 32, 32), (4, 32, 32), 2)
+        list(train(plain, CropSampler(toy_examples, 32), OPTIONS, Budget(steps=20)))
+        assert steps[0].loss > 1
+        image = torch.from_numpy(toy_examples[0].image)[None]
+        with torch.no_grad():
+            sizes = [float(m(image).square().mean()) for m in (model, plain)]
+        assert sizes[0] < 0.5 * sizes[1]
 
 
 class TestResult:

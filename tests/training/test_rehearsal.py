@@ -44,6 +44,11 @@ def test_a_model_that_has_no_nuclei_needs_none(nuclei, classes):
     assert drawn_replay(napari_seg.adapt_model(nuclei, classes=classes)) == []
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_other_channels_cannot_be_drawn(nuclei, channels):
+    assert drawn_replay(napari_seg.adapt_model(nuclei, in_channels=channels)) == []
+
+
 def test_a_model_of_ones_own_has_none(tiny_unet):
     model = tiny_unet()
     model.spec = replace(model.spec, classes=("background", "nucleus"))

@@ -38,7 +38,9 @@ class TeachPanel(Panel):
             "Train the model on what you corrected and accepted.",
         )
         self.stop = button(
-            "Stop", "finetune_stop_button", "End training now; keep the best so far."
+            "Stop",
+            "finetune_stop_button",
+            "End training now; keep what was learned so far.",
         )
         row = QHBoxLayout()
         row.addWidget(self.minutes)
