@@ -15,7 +15,16 @@ from typing import Any
 import psutil
 import torch
 
-__all__ = ["RESULTS", "SHARED_DATA", "Row", "Section", "machine", "row", "write"]
+__all__ = [
+    "RESULTS",
+    "SHARED_DATA",
+    "Row",
+    "Section",
+    "commit",
+    "machine",
+    "row",
+    "write",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -78,7 +87,7 @@ class Section:
             "|---|---|---|---|---|",
             *map(_line, self.rows),
             "",
-            f"{time.strftime('%Y-%m-%d %H:%M')}, {self.machine}. Commit {_commit()}. "
+            f"{time.strftime('%Y-%m-%d %H:%M')}, {self.machine}. Commit {commit()}. "
             f"`{self.command}`, {self.seconds:.0f} s.",
         ]
         return "\n".join(lines) + "\n"
@@ -125,13 +134,14 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Return the short name of the commit, and whether the code was changed since."""
     try:
-        commit = _git("rev-parse", "--short", "HEAD")
+        name = _git("rev-parse", "--short", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no", "napari_seg")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return f"{commit} with changes" if changed else commit
+    return f"{name} with changes" if changed else name
 
 
 def _git(*arguments: str) -> str:

@@ -1,6 +1,7 @@
 """The simulated annotator: Dice on untouched images after 1, 2, 4, 8, 16 windows.
 
-    python -m benchmarks.annotation [--kinds a,b] [--arms forest,ours] [--generic FILE…]
+    python -m benchmarks.annotation [--kinds a,b] [--arms forest,ours] [--rounds 4,16]
+        [--generic FILE…]
 
 A user reveals the truth in windows of 96 × 96 pixels, at random places of half of the
 images of a kind.  After each round every arm learns from all windows so far, and the
@@ -32,9 +33,11 @@ The networks go on from round to round, as a user does, with a budget of steps e
 Beside the Dice stands how long the user would take to correct the windows of a round,
 at 400 painted pixels a second and 0.2 s to find each error.
 
-What was measured is kept in a state file, so that an interrupted run goes on where it
-stopped; the section of RESULTS.md and the figure are made from all that is in it.  It
-does not know about changes of the code or of `--generic`: begin a new one then.
+What was measured is kept in a state file, `benchmarks/annotation.jsonl`, with the
+commit that it was measured at, so that an interrupted run goes on where it stopped, in
+another session, too; the section of RESULTS.md and the figure are made from all that is
+in it for these rounds and steps.  Begin a new one where the code of training, or
+`--generic`, has changed.
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ import napari_seg
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks._arms import Arm, Learner, forest
 from benchmarks._figure import Curves, draw_curves
-from benchmarks._report import ROOT, Row, Section, machine, row, write
+from benchmarks._report import ROOT, Row, Section, commit, machine, row, write
 from benchmarks._windows import KINDS, MORE_KINDS, Task, draw, read
 from napari_seg.models.catalog import read_spec
 from napari_seg.training.augmentation import AugmentOptions
@@ -64,18 +67,13 @@ ROUNDS, SEEDS, STEPS = (1, 2, 4, 8, 16), 3, 200
 ARMS = ("forest", "scratch", "plain", "ours")
 OF_USERS = ("next", "strokes", "everything")
 FIGURE = ROOT / "docs" / "images" / "annotation.png"
-STATE = ROOT / ".work" / "annotation.jsonl"
+STATE = ROOT / "benchmarks" / "annotation.jsonl"
 
 _PLAIN = AugmentOptions(rotation=0, scale=1, intensity=0, blur=0)
 OPTIONS = {
-    "scratch": FinetuneOptions(precision="bfloat16"),
-    "plain": FinetuneOptions(
-        precision="bfloat16",
-        norm_statistics="trained",
-        average=0,
-        augmentation=_PLAIN,
-    ),
-    "ours": FinetuneOptions(precision="bfloat16"),
+    "scratch": FinetuneOptions(),
+    "plain": FinetuneOptions(norm_statistics="trained", average=0, augmentation=_PLAIN),
+    "ours": FinetuneOptions(),
 }
 
 
@@ -95,6 +93,10 @@ class Measured:
         Seconds of the user for the new windows of this round.
     seen : bool
         Whether the start had seen the kind.
+    rounds : tuple of int
+        Windows of all rounds: the network has been through the smaller ones.
+    commit : str
+        Code that was measured.
     """
 
     kind: str
@@ -106,6 +108,8 @@ class Measured:
     seconds: float
     seen: bool = False
     effort: float | None = None
+    rounds: tuple[int, ...] = ROUNDS
+    commit: str = "unknown"
 
 
 def start_of(arm: str, kind: str, generic: Sequence[Path]) -> tuple[str, bool]:
@@ -148,26 +152,41 @@ def learner(arm: str, task: Task, start: str, steps: int) -> Arm:
 
 
 def measure(
-    kind: str, arm: str, seed: int, steps: int, generic: Sequence[Path]
+    kind: str,
+    arm: str,
+    seed: int,
+    steps: int,
+    rounds: tuple[int, ...],
+    generic: Sequence[Path],
 ) -> Iterator[Measured]:
     """Yield what an arm reaches after each round."""
-    task = draw(read(kind), seed, max(ROUNDS))
+    task = draw(read(kind), seed, max(rounds))
     start, seen = ("", False) if arm == "forest" else start_of(arm, kind, generic)
     begin = time.monotonic()
-    for each in learner(arm, task, start, steps)(task, ROUNDS, seed):
-        seconds = time.monotonic() - begin
+    for each in learner(arm, task, start, steps)(task, rounds, seed):
         yield Measured(
-            kind, arm, seed, each.windows, steps, each.dice, seconds, seen, each.effort
+            kind=kind,
+            arm=arm,
+            seed=seed,
+            windows=each.windows,
+            steps=steps,
+            dice=each.dice,
+            seconds=time.monotonic() - begin,
+            seen=seen,
+            effort=each.effort,
+            rounds=rounds,
+            commit=commit(),
         )
         begin = time.monotonic()
 
 
-def read_state(state: Path, steps: int) -> list[Measured]:
-    """Return what was measured before with this budget."""
+def read_state(state: Path, steps: int, rounds: tuple[int, ...]) -> list[Measured]:
+    """Return what was measured before with this budget and these rounds."""
     if not state.is_file():
         return []
     lines = map(json.loads, state.read_text(encoding="utf-8").splitlines())
-    return [Measured(**each) for each in lines if each["steps"] == steps]
+    found = [Measured(**(each | {"rounds": tuple(each["rounds"])})) for each in lines]
+    return [each for each in found if (each.steps, each.rounds) == (steps, rounds)]
 
 
 def curves(found: Sequence[Measured]) -> Curves:
@@ -185,7 +204,8 @@ def rows(found: Sequence[Measured]) -> list[Row]:
     lines = []
     for kind, arms in curves(found).items():
         marked = f"{kind}{', seen by generic' * (kind in seen)}"
-        lines += [_against_others(marked, arms, windows) for windows in ROUNDS]
+        counts = sorted({count for curve in arms.values() for count in curve})
+        lines += [_against_others(marked, arms, windows) for windows in counts]
         lines += [_against_ours(marked, arm, arms) for arm in OF_USERS if arm in arms]
     by_effort = [
         each for each in found if each.arm == "ours" and each.effort is not None
@@ -219,7 +239,7 @@ def _against_ours(
     kind: str, arm: str, arms: Mapping[str, Mapping[int, Sequence[float]]]
 ) -> Row:
     ours, others = arms.get("ours", {}), arms[arm]
-    last = max(ROUNDS)
+    last = max(others)
     gap = None
     if last in ours and last in others:
         draws = min(len(ours[last]), len(others[last]))
@@ -249,7 +269,8 @@ def _spread(dice: Sequence[float]) -> str:
 
 def _effort(found: Sequence[Measured]) -> Row:
     """Return what a window costs the user, from round to round."""
-    before = dict(zip(ROUNDS[1:], ROUNDS, strict=False))
+    rounds = found[0].rounds
+    before = dict(zip(rounds[1:], rounds, strict=False))
     seconds = {
         n: np.mean(
             [
@@ -258,7 +279,7 @@ def _effort(found: Sequence[Measured]) -> Row:
                 if each.windows == n
             ]
         )
-        for n in ROUNDS
+        for n in rounds
         if any(each.windows == n for each in found)
     }
     detail = "; ".join(f"round up to {n}: {s:.1f} s" for n, s in seconds.items())
@@ -271,6 +292,10 @@ def _effort(found: Sequence[Measured]) -> Row:
     )
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(sorted(map(int, text.split(","))))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what is not in the state yet, and write the section to RESULTS.md."""
     parser = argparse.ArgumentParser(
@@ -280,19 +305,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--arms", default=",".join((*ARMS, *OF_USERS)))
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--rounds", type=_counts, default=ROUNDS)
     parser.add_argument("--generic", type=Path, nargs="*", default=[])
     parser.add_argument("--state", type=Path, default=STATE)
     given = parser.parse_args(arguments)
     begin = time.monotonic()
-    found = read_state(given.state, given.steps)
+    found = read_state(given.state, given.steps, given.rounds)
     done = {(each.kind, each.arm, each.seed, each.windows) for each in found}
     given.state.parent.mkdir(exist_ok=True)
     for seed in range(given.seeds):
         for kind in given.kinds.split(","):
             for arm in given.arms.split(","):
-                if (kind, arm, seed, max(ROUNDS)) in done:
+                if (kind, arm, seed, max(given.rounds)) in done:
                     continue
-                for each in measure(kind, arm, seed, given.steps, given.generic):
+                for each in measure(
+                    kind, arm, seed, given.steps, given.rounds, given.generic
+                ):
                     # One that was interrupted begins anew, and counts once.
                     if (kind, arm, seed, each.windows) in done:
                         continue
@@ -301,6 +329,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         file.write(json.dumps(asdict(each)) + "\n")
                     print(each, file=sys.stderr, flush=True)
     command = "python -m benchmarks.annotation"
+    if given.rounds != ROUNDS:
+        command += f" --rounds {','.join(map(str, given.rounds))}"
     section = Section(TITLE, rows(found), command, machine(), time.monotonic() - begin)
     write(section, [*BENCHMARKS.values(), TITLE])
     draw_curves(curves(found), FIGURE)

@@ -3,9 +3,12 @@
 Four windows of 96 × 96 pixels of two images of a kind that ``nuclei`` was not trained
 on are labelled; the Dice of the class beside background is the mean over the last
 three images, seen by no one.  Each start is trained with the statistics of each batch
-(*trained*) and as by default (*auto*): a model that has statistics keeps them, a new
-one keeps what it has learned for the last quarter.  Steps, not crops, are the same for
-each size of batch.
+(*trained*) and as by default (*auto*).  Steps, not crops, are the same for each size of
+batch.
+
+Then what *auto* does with the usual 8 crops, against statistics that stay those of the
+start (*kept*): four windows of kinds that the start has not seen, as in
+`benchmarks.few_windows`.
 
     python -m benchmarks --only batch_norm
 """
@@ -20,6 +23,8 @@ import tifffile
 import torch
 
 from benchmarks._report import SHARED_DATA, Row, row
+from benchmarks._windows import draw, read
+from benchmarks.few_windows import WINDOWS, dice_after
 from napari_seg.inference.predict import predict
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.checkpoint import load_model
@@ -39,6 +44,16 @@ STARTS = {
 #: Differences below this are those of other seeds.
 SLACK = 0.005
 
+#: Start, kind that it has not seen.
+FAR = (
+    ("generic", "sample_ihc"),
+    ("generic", "sample_retina"),
+    ("nuclei", "ebc_oxide_sem"),
+    ("nuclei", "spheroidite_sem"),
+    ("nuclei", "axon_sem"),
+)
+FAR_STEPS, FAR_DRAWS = 120, 2
+
 Pair = tuple[npt.NDArray[np.generic], npt.NDArray[np.uint8]]
 
 
@@ -52,7 +67,7 @@ def run() -> list[Row]:
         for start, (_, batches, _) in STARTS.items()
         for kind in KINDS
         for batch in batches
-    ]
+    ] + [_far(start, kind) for start, kind in FAR]
 
 
 def _compared(start: str, kind: str, batch: int) -> Row:
@@ -72,6 +87,33 @@ def _compared(start: str, kind: str, batch: int) -> Row:
         "at most 0.005 below that of trained statistics",
         auto >= trained - SLACK,
         f"trained {trained:.3f}; {steps} steps, seeds: {each}",
+    )
+
+
+def _far(start: str, kind: str) -> Row:
+    kept, auto = (
+        [
+            dice_after(
+                start,
+                draw(read(kind), seed, WINDOWS),
+                FAR_STEPS,
+                seed,
+                FinetuneOptions(norm_statistics=choice),
+            )
+            for seed in range(FAR_DRAWS)
+        ]
+        for choice in ("kept", "auto")
+    )
+    return row(
+        f"Dice after {FAR_STEPS} steps from {WINDOWS} windows, {start} start, {kind}",
+        f"{np.mean(auto):.3f}",
+        "above that of kept statistics",
+        float(np.mean(auto)) > float(np.mean(kept)),
+        f"kept {np.mean(kept):.3f}; draws: "
+        + "; ".join(
+            f"{choice} " + ", ".join(f"{value:.3f}" for value in values)
+            for choice, values in (("kept", kept), ("auto", auto))
+        ),
     )
 
 

@@ -6,8 +6,7 @@ For each labelled 2-D kind of image, four random windows of 96 × 96 with their 
 truth are given to fine-tuning, as after *Accept view*; the figure is the mean Dice of
 the classes beside background on images that no window comes from.  Side by side, from
 the same windows: random weights, the bundled ``nuclei``, and each MODEL that has not
-seen the kind, as its history says (`pretrain generic --leave-out KIND`).  All compute
-in bfloat16, which takes half the time on the processors that know it.
+seen the kind, as its history says (`pretrain generic --leave-out KIND`).
 """
 
 from __future__ import annotations
@@ -43,7 +42,13 @@ def start_model(start: str, classes: Sequence[str], channels: int) -> Segmentati
     return napari_seg.adapt_model(napari_seg.load_model(start), classes=classes)
 
 
-def dice_after(start: str, task: Task, steps: int, seed: int) -> float:
+def dice_after(
+    start: str,
+    task: Task,
+    steps: int,
+    seed: int,
+    options: FinetuneOptions | None = None,
+) -> float:
     """Fine-tune from the windows; return the mean foreground Dice where none lies."""
     tuned = napari_seg.finetune(
         start_model(start, task.classes, task.channels),
@@ -52,7 +57,7 @@ def dice_after(start: str, task: Task, steps: int, seed: int) -> float:
         steps=steps,
         holdout=0,
         seed=seed,
-        options=FinetuneOptions(precision="bfloat16"),
+        options=options,
     )
     masks = [napari_seg.predict(tuned.model, each.image).labels for each in task.scored]
     return mean_dice(task, masks)

@@ -120,9 +120,7 @@ def _after(
         holdout=0,
         seed=seed,
         replay=_replay(split.training, seed) if replay_share else None,
-        options=FinetuneOptions(
-            precision="bfloat16", replay_share=replay_share, drawn_share=drawn_share
-        ),
+        options=FinetuneOptions(replay_share=replay_share, drawn_share=drawn_share),
     ).model
     return _Left(_old_dice(tuned, split), _new_dice(tuned, task, apart=apart))
 

@@ -29,7 +29,6 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for part, pixels in (("images", sample.image), ("masks", sample.mask)):
             tifffile.imwrite(tmp_path / "plate" / part / f"{index}.tif", pixels)
     monkeypatch.setattr(_windows, "SHARED_DATA", tmp_path)
-    monkeypatch.setattr(annotation, "ROUNDS", ROUNDS)
     return tmp_path
 
 
@@ -56,6 +55,7 @@ def test_a_measurement_goes_on_where_it_stopped(
     )
     monkeypatch.setattr(annotation, "FIGURE", tmp_path / "curves.png")
     given = ["--kinds", "plate", "--seeds", "1", "--steps", "2", "--state", str(state)]
+    given += ["--rounds", ",".join(map(str, ROUNDS))]
     annotation.main([*given, "--arms", "forest,scratch"])
     lines = [json.loads(line) for line in state.read_text().splitlines()]
     assert [(each["arm"], each["windows"]) for each in lines] == [
@@ -73,6 +73,10 @@ def test_a_measurement_goes_on_where_it_stopped(
     assert "scratch" in table
     assert "less windows chosen by doubt" in table
     assert "Correcting one window" in table
+    # Other rounds are another measurement: a network has been through all of them.
+    annotation.main([*given[:-1], "4", "--arms", "forest"])
+    assert len(state.read_text().splitlines()) == 11
+    assert "ours" not in sections[-1].text()
 
 
 def test_a_user_pays_for_each_error_and_each_pixel() -> None:

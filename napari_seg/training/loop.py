@@ -34,6 +34,11 @@ FurtherLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 #: Weight of the auxiliary head's loss, as in torchvision's reference training.
 _AUXILIARY_WEIGHT = 0.5
 
+#: Crops of a batch from which on "auto" normalises by the statistics of the batch. With
+#: statistics from another kind of image, a network is as good as not normalised: at the
+#: rates of a short training it may then learn nothing at all.
+_ENOUGH_CROPS = 4
+
 #: Share of the budget after which "auto" keeps the statistics of every layer: the
 #: weights then settle for those that prediction uses (Wu & Johnson 2021, "Rethinking
 #: Batch in BatchNorm", arXiv:2105.07576).
@@ -46,8 +51,8 @@ def statistics_option(default: str) -> Any:
         default,
         "Normalisation statistics",
         "Mean and variance in batch normalisation. Trained: those of each batch, poor "
-        "with few crops or few images. Kept: as the model has them. Auto: kept where "
-        "the model has learned some; else trained, and kept for the last quarter.",
+        "with few crops. Kept: as the model has them. Auto: trained, and kept for the "
+        "last quarter; with fewer than four crops kept, where the model has some.",
         choices=("auto", "trained", "kept"),
     )
 
@@ -410,8 +415,8 @@ class _Norms:
     model : SegmentationModel
         As training finds it.
     options : TrainOptions
-        Of which `norm_statistics` and `encoder_rate` matter: an encoder that does not
-        learn keeps its statistics, too.
+        Of which `norm_statistics`, `batch` and `encoder_rate` matter: an encoder that
+        does not learn keeps its statistics, too.
     """
 
     def __init__(self, model: SegmentationModel, options: TrainOptions) -> None:
@@ -419,10 +424,11 @@ class _Norms:
         self._layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
         self._choice = options.norm_statistics
         encoder = {id(parameter) for parameter in model.encoder_parameters()}
+        few = self._choice == "auto" and options.batch < _ENOUGH_CROPS
         self._kept = [
             layer
             for layer in self._layers
-            if (self._choice == "auto" and _has_learned(layer))
+            if (few and _has_learned(layer))
             or (options.encoder_rate == 0 and id(layer.weight) in encoder)
         ]
 

@@ -419,7 +419,9 @@ class TestWhatStays:
         assert "head.weight" in moved
         assert not {key for key in moved if "running" in key or "batches" in key}
 
-    def test_learned_statistics_stay_and_new_ones_are_learned(self, tiny_unet, sampler):
+    def test_few_crops_leave_learned_statistics_and_teach_new_ones(
+        self, tiny_unet, sampler
+    ):
         """The default of fine-tuning decides layer by layer."""
         model = tiny_unet()
         with torch.no_grad():
@@ -427,22 +429,38 @@ class TestWhatStays:
                 if isinstance(layer, torch.nn.BatchNorm2d):
                     layer.running_mean += 0.1
         before = weights(model)
-        options = changed(norm_statistics="auto")
+        options = changed(norm_statistics="auto", batch=2)
         list(train(model, sampler, options, Budget(steps=4)))
         for key, value in model.state_dict().items():
             if "running" in key:
                 kept = torch.equal(value, before[key])
                 assert kept is key.startswith("encoder."), key
 
-    def test_new_statistics_are_kept_for_the_last_quarter(self, tiny_unet, sampler):
+    @pytest.mark.parametrize("learned", [False, True])
+    def test_statistics_are_kept_for_the_last_quarter(
+        self, tiny_unet, sampler, learned
+    ):
         """The weights settle for what prediction uses."""
         model, modes = tiny_unet(), []
+        model.bottleneck[1].running_mean += 0.1 * learned
         model.bottleneck[1].register_forward_pre_hook(
             lambda layer, _: modes.append(layer.training)
         )
         options = changed(norm_statistics="auto")
         list(train(model, sampler, options, Budget(steps=8)))
         assert modes == [True] * 6 + [False] * 2
+
+    def test_statistics_of_other_images_do_not_hinder(self, tiny_unet, sampler):
+        """A start from afar learned nothing where they were kept."""
+        model = tiny_unet()
+        with torch.no_grad():
+            for layer in model.modules():
+                if isinstance(layer, torch.nn.BatchNorm2d):
+                    layer.running_mean += 3
+                    layer.running_var *= 100
+        options = changed(norm_statistics="auto")
+        steps = list(train(model, sampler, options, Budget(steps=80)))
+        assert steps[-1].loss < 0.5 * steps[0].loss
 
     def test_statistics_are_trained_throughout_if_asked(self, tiny_unet, sampler):
         model, modes = tiny_unet(), []
