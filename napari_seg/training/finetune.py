@@ -30,6 +30,7 @@ from napari_seg.training.guard import (
     known_pixels,
     region_names,
 )
+from napari_seg.training.head import fit_new_classes
 from napari_seg.training.loop import (
     Budget,
     Step,
@@ -267,6 +268,9 @@ def finetune(
     drawn = drawn_replay(tuned) if options.drawn_share > 0 else []
     sampler = _sampler(training, (drawn, replayed), options, seed, tuned)
     watch = Watch(held_out.first(_WATCHED))
+    # Held to its answers from before its last layer is fitted.
+    further_loss = _distillation(tuned, options, replayed=bool(drawn or old))
+    fit_new_classes(tuned, sampler, options, seed)
     progress = train(
         tuned,
         sampler,
@@ -275,7 +279,7 @@ def finetune(
         evaluate=watch if len(held_out) else None,
         keep_best=watch.has_fallen,
         seed=seed,
-        further_loss=_distillation(tuned, options, replayed=bool(drawn or old)),
+        further_loss=further_loss,
     )
     # Dropout draws from the global state, which is handed back as it was.
     with torch.random.fork_rng([chosen] if chosen.type == "cuda" else []):

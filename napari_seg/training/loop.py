@@ -22,7 +22,15 @@ from napari_seg.training.augmentation import AugmentOptions, augment
 from napari_seg.training.losses import LOSSES
 from napari_seg.training.sampling import Sampler
 
-__all__ = ["Budget", "FurtherLoss", "Loss", "Step", "TrainOptions", "train"]
+__all__ = [
+    "Budget",
+    "FurtherLoss",
+    "Loss",
+    "Norms",
+    "Step",
+    "TrainOptions",
+    "train",
+]
 
 #: Maps logits (N, K, H, W) and targets (N, H, W) to a scalar.
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -255,7 +263,7 @@ def train(
     )
     loss_function = loss or _loss(options)
     optimizer = _optimizer(model, options)
-    norms = _Norms(model, options)
+    norms = Norms(model, options)
     average = _Average(model, options.average)
     schedule = _Schedule()
     best, risen, spent = math.nan, 0.0, 0.0
@@ -407,7 +415,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak"] * factor
 
 
-class _Norms:
+class Norms:
     """Switches a model to training, but for the statistics that shall stay.
 
     Parameters

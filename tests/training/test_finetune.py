@@ -19,7 +19,7 @@ from napari_seg.errors import (
     NothingToLearnError,
 )
 from napari_seg.models.base import SegmentationModel
-from napari_seg.models.registry import create_model
+from napari_seg.models.registry import adapt_model, create_model
 from napari_seg.synthetic import synthetic_nuclei
 from napari_seg.training import finetune as finetune_module
 from napari_seg.training.augmentation import AugmentOptions
@@ -277,6 +277,23 @@ class TestWiring:
         teacher = given["further_loss"]._teacher.state_dict()
         for key, value in dark_field_model.state_dict().items():
             assert torch.equal(teacher[key], value), key
+
+    def test_a_new_class_has_a_head_start_and_the_old_answers_do_not_know(
+        self, dark_field_model, shifted, given
+    ):
+        images, labels = shifted
+        for ids in labels:
+            ids[:32, :32] = 2
+        classes = [*dark_field_model.spec.classes, "corner"]
+        start = adapt_model(dark_field_model, classes=classes)
+        field = synthetic_nuclei((96, 96), 12, seed=3, radius=8)
+        options = replace(OPTIONS, learning_rate=1e-6)
+        replay = [field.image], [field.mask]
+        result = tune(start, images, labels, replay=replay, options=options)
+        head = start.state_dict()["head.weight"]
+        assert not torch.allclose(result.model.head.weight, head, atol=1e-3)
+        teacher = given["further_loss"]._teacher.state_dict()
+        assert torch.equal(teacher["head.weight"], head)
 
     def test_without_replay_there_is_nothing_to_hold(
         self, dark_field_model, shifted, given
