@@ -270,7 +270,9 @@ def finetune(
     watch = Watch(held_out.first(_WATCHED))
     # Held to its answers from before its last layer is fitted.
     further_loss = _distillation(tuned, options, replayed=bool(drawn or old))
-    fit_new_classes(tuned, sampler, options, seed)
+    if model.spec.history:
+        # Features of a new model are random: nothing to fit a layer to.
+        fit_new_classes(tuned, sampler, options, seed)
     progress = train(
         tuned,
         sampler,

@@ -18,7 +18,7 @@ from napari_seg.models.base import SegmentationModel
 from napari_seg.models.unet import ResNetUNet, UNet
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.training.augmentation import augment
-from napari_seg.training.loop import Norms, TrainOptions
+from napari_seg.training.loop import Norms, TrainOptions, enough_memory
 from napari_seg.training.sampling import Sampler
 
 __all__ = ["fit_new_classes"]
@@ -54,6 +54,11 @@ def fit_new_classes(
     -------
     bool
         Whether the layer was fitted.
+
+    Raises
+    ------
+    TrainingError
+        If memory runs out.
     """
     if not isinstance(model, UNet | ResNetUNet):
         return False
@@ -65,7 +70,8 @@ def fit_new_classes(
         images, labels = augment(
             *sampler.batch(options.batch), options.augmentation, generator
         )
-        found.append(_features(model, model.standardize(images), labels))
+        with enough_memory(images.device, options):
+            found.append(_features(model, model.standardize(images), labels))
         if _predicted(model.head, found[0][0]) >= set(range(model.spec.n_classes)):
             # It knows all of them: training need not wait any longer.
             break

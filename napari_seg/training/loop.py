@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
@@ -29,6 +30,7 @@ __all__ = [
     "Norms",
     "Step",
     "TrainOptions",
+    "enough_memory",
     "train",
 ]
 
@@ -270,59 +272,76 @@ def train(
     start, step, evaluated = time.monotonic(), 0, 0
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
-        # What the last step reported decides, so that the last one is evaluated.
-        while spent < schedule.end:
-            _set_rate(optimizer, schedule.factor(spent))
-            norms.set_mode(spent)
-            images, labels = augment(
-                *sampler.batch(options.batch), options.augmentation, generator
-            )
-            # After augmentation, which works on the scale 0 to 1.
-            images = model.standardize(images)
-            images = images.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                logits, auxiliary = model.forward_with_auxiliary(images)
-            error = loss_function(logits.float(), labels)
-            if further_loss is not None:
+        with enough_memory(device, options):
+            # What the last step reported decides, so that the last one is evaluated.
+            while spent < schedule.end:
+                _set_rate(optimizer, schedule.factor(spent))
+                norms.set_mode(spent)
+                images, labels = augment(
+                    *sampler.batch(options.batch), options.augmentation, generator
+                )
+                # After augmentation, which works on the scale 0 to 1.
+                images = model.standardize(images)
+                images = images.contiguous(memory_format=torch.channels_last)
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                    further = further_loss(images, logits, labels, sampler.replayed)
-                error = error + further
-            if replayed := sampler.replayed:
-                answers = logits.detach()[:replayed].float()
-                sampler.learn_from(_of_each(answers, labels[:replayed]))
-            if auxiliary is not None:
-                error = error + _AUXILIARY_WEIGHT * loss_function(
-                    auxiliary.float(), labels
-                )
-            optimizer.zero_grad(set_to_none=True)
-            error.backward()
-            size = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            step += 1
-            value = error.item()
-            # Before the weights have moved: what is finite so far stays so.
-            if not (math.isfinite(value) and bool(size.isfinite())):
-                raise TrainingError(
-                    f"Training diverged at step {step}: the loss is {value:g}, its "
-                    f"gradient {float(size):g}. A lower learning rate helps; the "
-                    "model from before is unchanged."
-                )
-            optimizer.step()
-            average.update(step)
-            seconds = time.monotonic() - start
-            spent = budget.spent(step, seconds)
-            holdout = None
-            if evaluate is not None and (
-                spent >= schedule.end or spent * evaluations > evaluated + 1
-            ):
-                evaluated = int(spent * evaluations)
-                with average.applied():
-                    holdout = evaluate(model)
-                if not best >= holdout:
-                    best, risen = holdout, spent
-                    average.keep()
-                if budget.seconds is not None and spent - risen >= options.patience:
-                    schedule.cool_down(spent)
-            yield Step(step, value, spent, seconds, holdout)
+                    logits, auxiliary = model.forward_with_auxiliary(images)
+                error = loss_function(logits.float(), labels)
+                if further_loss is not None:
+                    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                        further = further_loss(images, logits, labels, sampler.replayed)
+                    error = error + further
+                if replayed := sampler.replayed:
+                    answers = logits.detach()[:replayed].float()
+                    sampler.learn_from(_of_each(answers, labels[:replayed]))
+                if auxiliary is not None:
+                    error = error + _AUXILIARY_WEIGHT * loss_function(
+                        auxiliary.float(), labels
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                error.backward()
+                size = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                step += 1
+                value = error.item()
+                # Before the weights have moved: what is finite so far stays so.
+                if not (math.isfinite(value) and bool(size.isfinite())):
+                    raise TrainingError(
+                        f"Training diverged at step {step}: the loss is {value:g}, its "
+                        f"gradient {float(size):g}. A lower learning rate helps; the "
+                        "model from before is unchanged."
+                    )
+                optimizer.step()
+                average.update(step)
+                seconds = time.monotonic() - start
+                spent = budget.spent(step, seconds)
+                holdout = None
+                if evaluate is not None and (
+                    spent >= schedule.end or spent * evaluations > evaluated + 1
+                ):
+                    evaluated = int(spent * evaluations)
+                    with average.applied():
+                        holdout = evaluate(model)
+                    if not best >= holdout:
+                        best, risen = holdout, spent
+                        average.keep()
+                    if budget.seconds is not None and spent - risen >= options.patience:
+                        schedule.cool_down(spent)
+                yield Step(step, value, spent, seconds, holdout)
+    finally:
+        average.finish(best=keep_best())
+        model.eval()
+
+
+@contextmanager
+def enough_memory(device: torch.device, options: TrainOptions) -> Iterator[None]:
+    """Say what helps where memory runs out inside.
+
+    Raises
+    ------
+    TrainingError
+        Instead of PyTorch's own error.
+    """
+    try:
+        yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -331,9 +350,6 @@ def train(
             f"{options.crop} px: try fewer or smaller ones. The model from before is "
             "unchanged."
         ) from error
-    finally:
-        average.finish(best=keep_best())
-        model.eval()
 
 
 def _loss(options: TrainOptions) -> Loss:

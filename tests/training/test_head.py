@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_seg.errors import TrainingError
 from napari_seg.models.registry import adapt_model, create_model
 from napari_seg.training.augmentation import AugmentOptions
 from napari_seg.training.head import fit_new_classes
@@ -92,3 +93,12 @@ def test_other_networks(arch, encoder, fitted):
                 value[2] -= 50
     (both,) = example(bright=True, dim=True)
     assert fit_new_classes(model, sampler(both), OPTIONS) is fitted
+
+
+def test_too_little_memory_is_told(known, monkeypatch):
+    def run_out(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(type(known), "forward", run_out)
+    with pytest.raises(TrainingError, match="fewer or smaller"):
+        fit_new_classes(known, sampler(*example(bright=True)), OPTIONS)
