@@ -66,15 +66,15 @@ def fit_new_classes(
     before = {key: value.clone() for key, value in model.state_dict().items()}
     Norms(model, options).set_mode(0.0)
     found = []
-    for _ in range(_BATCHES):
-        images, labels = augment(
-            *sampler.batch(options.batch), options.augmentation, generator
-        )
-        with enough_memory(images.device, options):
+    with enough_memory(next(model.parameters()).device, options):
+        for index in range(_BATCHES):
+            images, labels = augment(
+                *sampler.batch(options.batch), options.augmentation, generator
+            )
             found.append(_features(model, model.standardize(images), labels))
-        if _predicted(model.head, found[0][0]) >= set(range(model.spec.n_classes)):
-            # It knows all of them: training need not wait any longer.
-            break
+            if index == 0 and _knows_all(model, found[0][0]):
+                # Training need not wait any longer.
+                break
     # The statistics of batch normalisation have moved.
     model.load_state_dict(before)
     model.eval()
@@ -101,6 +101,10 @@ def _features(
         hook.remove()
     known = labels != UNKNOWN
     return seen[0].movedim(1, -1)[known], labels[known].long()
+
+
+def _knows_all(model: UNet | ResNetUNet, features: Tensor) -> bool:
+    return _predicted(model.head, features) == set(range(model.spec.n_classes))
 
 
 @torch.no_grad()

@@ -24,7 +24,6 @@ _CURIOSITY = 0.1
 #: Places remembered for each example and class; more add nothing but memory.
 _PLACES = 2048
 
-
 #: Name of a plane, row and column.
 Origin: TypeAlias = tuple[str, int, int]
 
