@@ -41,11 +41,17 @@ class Reached:
         Mean over the classes beside background, on untouched images.
     effort : float or None
         Seconds that the user would need to correct the new windows of this round.
+    flipped : float or None
+        Dice where prediction takes the mean over mirrored images.
+    loss : float or None
+        Training loss, mean of the last tenth of the steps.
     """
 
     windows: int
     dice: float
     effort: float | None = None
+    flipped: float | None = None
+    loss: float | None = None
 
 
 def forest(task: Task, rounds: Sequence[int], seed: int) -> Iterator[Reached]:
@@ -115,7 +121,7 @@ class Learner:
         """Yield what is reached after each round."""
         for count in counts:
             seconds = self._annotate(task, count)
-            self.model = napari_seg.finetune(
+            tuned = napari_seg.finetune(
                 self.model,
                 [each.image for each in self._known],
                 [each.truth for each in self._known],
@@ -123,12 +129,20 @@ class Learner:
                 holdout=0,
                 seed=seed,
                 options=self.options,
-            ).model
-            masks = [self._predict(each.image) for each in task.scored]
-            yield Reached(count, mean_dice(task, masks), seconds)
+            )
+            self.model = tuned.model
+            last = [step.loss for step in tuned.history[-max(self.steps // 10, 1) :]]
+            plain, flipped = (
+                mean_dice(task, [self._predict(i.image, flips=f) for i in task.scored])
+                for f in (False, True)
+            )
+            yield Reached(count, plain, seconds, flipped, float(np.mean(last)))
 
-    def _predict(self, image: NDArray[Any]) -> NDArray[np.integer]:
-        labels: NDArray[np.integer] = napari_seg.predict(self.model, image).labels
+    def _predict(
+        self, image: NDArray[Any], *, flips: bool = False
+    ) -> NDArray[np.integer]:
+        found = napari_seg.predict(self.model, image, flips=flips)
+        labels: NDArray[np.integer] = found.labels
         return labels
 
     def _annotate(self, task: Task, count: int) -> float | None:

@@ -1,7 +1,7 @@
 """The simulated annotator: Dice on untouched images after 1, 2, 4, 8, 16 windows.
 
     python -m benchmarks.annotation [--kinds a,b] [--arms forest,ours] [--rounds 4,16]
-        [--generic FILE…]
+        [--generic FILE…] [--jobs 8]
 
 A user reveals the truth in windows of 96 × 96 pixels, at random places of half of the
 images of a kind.  After each round every arm learns from all windows so far, and the
@@ -29,6 +29,9 @@ Three more ask about the user rather than the network; all learn as ``ours`` doe
 ``everything``
     All images of that half with their whole truth, for as long.
 
+Any of the networks can be named with other options of fine-tuning, to compare recipes:
+``ours+norm_statistics=kept+crop=96``.
+
 The networks go on from round to round, as a user does, with a budget of steps each.
 Beside the Dice stands how long the user would take to correct the windows of a round,
 at 400 painted pixels a second and 0.2 s to find each error.
@@ -44,13 +47,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 import napari_seg
 from benchmarks.__main__ import BENCHMARKS
@@ -95,8 +103,10 @@ class Measured:
         Whether the start had seen the kind.
     rounds : tuple of int
         Windows of all rounds: the network has been through the smaller ones.
-    commit : str
-        Code that was measured.
+    flipped, loss : float or None
+        Dice with prediction averaged over mirrored images; training loss at the end.
+    commit, machine : str
+        Code that was measured, and where.
     """
 
     kind: str
@@ -109,14 +119,28 @@ class Measured:
     seen: bool = False
     effort: float | None = None
     rounds: tuple[int, ...] = ROUNDS
+    flipped: float | None = None
+    loss: float | None = None
     commit: str = "unknown"
+    machine: str = "unknown"
+
+
+def options_of(arm: str) -> FinetuneOptions:
+    """Return the options of an arm, those that its name changes included."""
+    name, *changes = arm.split("+")
+    options = OPTIONS.get(name, OPTIONS["ours"])
+    for each in changes:
+        key, _, value = each.partition("=")
+        options = replace(options, **{key: type(getattr(options, key))(value)})
+    return options
 
 
 def start_of(arm: str, kind: str, generic: Sequence[Path]) -> tuple[str, bool]:
     """Return name or file of an arm's start, and whether it has seen the kind."""
-    if arm == "scratch":
+    name = arm.partition("+")[0]
+    if name == "scratch":
         return "", False
-    if arm == "plain":
+    if name == "plain":
         return "nuclei", _has_seen("nuclei", kind)
     files = [*map(str, generic), "generic"]
     unseen = [each for each in files if not _has_seen(each, kind)]
@@ -143,11 +167,11 @@ def learner(arm: str, task: Task, start: str, steps: int) -> Arm:
         )
     return Learner(
         model,
-        OPTIONS.get(arm, OPTIONS["ours"]),
+        options_of(arm),
         steps,
-        by_doubt=arm == "next",
-        strokes_only=arm == "strokes",
-        everything=arm == "everything",
+        by_doubt=arm.startswith("next"),
+        strokes_only=arm.startswith("strokes"),
+        everything=arm.startswith("everything"),
     ).rounds
 
 
@@ -175,9 +199,42 @@ def measure(
             seen=seen,
             effort=each.effort,
             rounds=rounds,
+            flipped=each.flipped,
+            loss=each.loss,
             commit=commit(),
+            machine=machine(gpu=True),
         )
         begin = time.monotonic()
+
+
+def _all_of(*given: Any) -> list[Measured]:
+    """Return all rounds of one arm, measured in a process of its own."""
+    return list(measure(*given))
+
+
+def _limit_threads(count: int) -> None:
+    torch.set_num_threads(count)
+
+
+def measure_all(
+    wanted: Sequence[tuple[str, str, int]],
+    jobs: int,
+    steps: int,
+    rounds: tuple[int, ...],
+    generic: Sequence[Path],
+) -> Iterator[Measured]:
+    """Yield what is wanted, (kind, arm, seed) each, `jobs` of them at a time."""
+    if jobs == 1:
+        for kind, arm, seed in wanted:
+            yield from measure(kind, arm, seed, steps, rounds, generic)
+        return
+    threads = max((os.cpu_count() or 1) // jobs, 1)
+    with ProcessPoolExecutor(
+        jobs, get_context("spawn"), _limit_threads, (threads,)
+    ) as pool:
+        running = [pool.submit(_all_of, *w, steps, rounds, generic) for w in wanted]
+        for each in as_completed(running):
+            yield from each.result()
 
 
 def read_state(state: Path, steps: int, rounds: tuple[int, ...]) -> list[Measured]:
@@ -206,7 +263,7 @@ def rows(found: Sequence[Measured]) -> list[Row]:
         marked = f"{kind}{', seen by generic' * (kind in seen)}"
         counts = sorted({count for curve in arms.values() for count in curve})
         lines += [_against_others(marked, arms, windows) for windows in counts]
-        lines += [_against_ours(marked, arm, arms) for arm in OF_USERS if arm in arms]
+        lines += [_against_ours(marked, arm, arms) for arm in arms if arm not in ARMS]
     by_effort = [
         each for each in found if each.arm == "ours" and each.effort is not None
     ]
@@ -246,7 +303,7 @@ def _against_ours(
         gap = float(np.mean(ours[last][:draws]) - np.mean(others[last][:draws]))
     aimed = arm == "everything"
     return row(
-        f"{kind}: ours at {last} windows, less {_SAID[arm]}",
+        f"{kind}: ours at {last} windows, less {_SAID.get(arm, arm)}",
         None if gap is None else f"{gap:+.3f}",
         "at least -0.03" if aimed else "–",
         gap >= -0.03 if aimed and gap is not None else None,
@@ -306,6 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--rounds", type=_counts, default=ROUNDS)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--generic", type=Path, nargs="*", default=[])
     parser.add_argument("--state", type=Path, default=STATE)
     given = parser.parse_args(arguments)
@@ -313,21 +371,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = read_state(given.state, given.steps, given.rounds)
     done = {(each.kind, each.arm, each.seed, each.windows) for each in found}
     given.state.parent.mkdir(exist_ok=True)
-    for seed in range(given.seeds):
-        for kind in given.kinds.split(","):
-            for arm in given.arms.split(","):
-                if (kind, arm, seed, max(given.rounds)) in done:
-                    continue
-                for each in measure(
-                    kind, arm, seed, given.steps, given.rounds, given.generic
-                ):
-                    # One that was interrupted begins anew, and counts once.
-                    if (kind, arm, seed, each.windows) in done:
-                        continue
-                    found.append(each)
-                    with given.state.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(asdict(each)) + "\n")
-                    print(each, file=sys.stderr, flush=True)
+    wanted = [
+        (kind, arm, seed)
+        for seed in range(given.seeds)
+        for kind in given.kinds.split(",")
+        for arm in given.arms.split(",")
+        if (kind, arm, seed, max(given.rounds)) not in done
+    ]
+    for each in measure_all(
+        wanted, given.jobs, given.steps, given.rounds, given.generic
+    ):
+        # One that was interrupted begins anew, and counts once.
+        if (each.kind, each.arm, each.seed, each.windows) in done:
+            continue
+        found.append(each)
+        with given.state.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(each)) + "\n")
+        print(each, file=sys.stderr, flush=True)
     command = "python -m benchmarks.annotation"
     if given.rounds != ROUNDS:
         command += f" --rounds {','.join(map(str, given.rounds))}"

@@ -17,6 +17,8 @@ __all__ = [
 
 #: Below so many values of a channel in a batch, their mean and variance say little.
 _FEW_VALUES = 16
+#: How far renormalisation goes at most: ratio and distance, in standard deviations.
+_RATIO, _DISTANCE = 3.0, 5.0
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -27,11 +29,22 @@ class BatchNorm2d(nn.BatchNorm2d):
     about the batch than about the data: two values become -1 and 1 whatever they
     were. Below 16 values the running statistics normalise, as they do in prediction,
     and learn from the batch; a single one, where torch raises, teaches them nothing.
+
+    Attributes
+    ----------
+    renormalizes : bool
+        Whether training, too, normalises by the running statistics as far as those of
+        the batch are near them, while gradients flow as through those of the batch
+        (batch renormalisation: Ioffe 2017, arXiv:1702.03275, Algorithm 1).
     """
+
+    renormalizes = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised features, shape (N, C, H, W)."""
         values = x.shape[0] * x.shape[2] * x.shape[3]
+        if self.training and self.renormalizes and values >= _FEW_VALUES:
+            return self._renormalized(x)
         if not self.training or values >= _FEW_VALUES:
             return super().forward(x)
         if values > 1:
@@ -43,6 +56,30 @@ class BatchNorm2d(nn.BatchNorm2d):
             self.running_var,
             self.weight,
             self.bias,
+            eps=self.eps,
+        )
+
+    def _renormalized(self, x: Tensor) -> Tensor:
+        """Normalise by the batch, then scale and shift to the running statistics."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        with torch.no_grad():
+            variance, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
+            running = (self.running_var + self.eps).sqrt()
+            ratio = (variance + self.eps).sqrt() / running
+            ratio = ratio.clamp(1 / _RATIO, _RATIO)
+            distance = (mean - self.running_mean) / running
+            distance = distance.clamp(-_DISTANCE, _DISTANCE)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        return F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight * ratio,
+            self.weight * distance + self.bias,
+            training=True,
+            momentum=self.momentum or 0.0,
             eps=self.eps,
         )
 

@@ -117,9 +117,7 @@ def augment(
         images = torch.where(draw.chosen(options.inversion), 1 - images, images)
     if options.blur:
         images = _blur(images, options.blur, generator)
-        noise = torch.randn(images.shape, generator=generator).to(images.device)
-        strength = draw.uniform(0, 0.12) * draw.chosen(options.blur)
-        images = images + noise * strength
+        images = _add_noise(images, options.blur, generator)
     return images, labels
 
 
@@ -233,6 +231,21 @@ def _stain(images: Tensor, draw: _Draw, share: float) -> Tensor:
     contrast = torch.where(gray[..., None].to(images.device), 1.0, contrast)
     ground = draw.uniform(0, 1, channels) * (1 - contrast)
     return torch.where(draw.chosen(share), mixed * contrast + ground, images)
+
+
+def _add_noise(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Add white noise of a strength of its own to a share of the images."""
+    strength = 0.12 * torch.rand(len(images), generator=generator)
+    chosen = torch.rand(len(images), generator=generator) < share
+    if not chosen.any():
+        return images
+    # Drawn for the chosen ones only: most of a batch has none.
+    some = images[chosen.to(images.device)]
+    noise = torch.randn(some.shape, generator=generator)
+    noise = noise * strength[chosen].reshape(-1, 1, 1, 1)
+    noisy = images.clone()
+    noisy[chosen.to(images.device)] = some + noise.to(images.device)
+    return noisy
 
 
 def _blur(images: Tensor, share: float, generator: torch.Generator) -> Tensor:

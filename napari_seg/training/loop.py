@@ -13,10 +13,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from napari_seg.errors import InputError, TrainingError
 from napari_seg.inference.device import is_out_of_memory, trains_in_bfloat16
 from napari_seg.models.base import SegmentationModel
+from napari_seg.models.layers import BatchNorm2d
 from napari_seg.options import Options, option
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.training.augmentation import AugmentOptions, augment
@@ -44,6 +46,10 @@ FurtherLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 #: Weight of the auxiliary head's loss, as in torchvision's reference training.
 _AUXILIARY_WEIGHT = 0.5
 
+#: Devices for which PyTorch has AdamW in one piece. The small networks here have many
+#: small parameters, each of which else costs a dozen operations of its own.
+_FUSED = ("cpu", "cuda")
+
 #: Crops of a batch from which on "auto" normalises by the statistics of the batch. With
 #: statistics from another kind of image, a network is as good as not normalised: at the
 #: rates of a short training it may then learn nothing at all.
@@ -63,7 +69,7 @@ def statistics_option(default: str) -> Any:
         "Mean and variance in batch normalisation. Trained: those of each batch, poor "
         "with few crops. Kept: as the model has them. Auto: trained, and kept for the "
         "last quarter; with fewer than four crops kept, where the model has some.",
-        choices=("auto", "trained", "kept"),
+        choices=("auto", "trained", "renormalized", "kept"),
     )
 
 
@@ -389,6 +395,7 @@ def _optimizer(model: SegmentationModel, options: TrainOptions) -> torch.optim.A
             for (share, decay), parameters in groups.items()
         ],
         lr=options.learning_rate,
+        fused=next(model.parameters()).device.type in _FUSED,
     )
 
 
@@ -446,6 +453,7 @@ class Norms:
     def __init__(self, model: SegmentationModel, options: TrainOptions) -> None:
         self._model = model
         self._layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        self._renormalizing = [m for m in self._layers if isinstance(m, BatchNorm2d)]
         self._choice = options.norm_statistics
         encoder = {id(parameter) for parameter in model.encoder_parameters()}
         few = self._choice == "auto" and options.batch < _ENOUGH_CROPS
@@ -459,6 +467,8 @@ class Norms:
     def set_mode(self, spent: float) -> None:
         """Set the mode of all layers; `spent` is the share of the budget, 0 to 1."""
         self._model.train()
+        for layer in self._renormalizing:
+            layer.renormalizes = self._choice == "renormalized"
         late = self._choice == "auto" and spent >= _STATISTICS_LEARNED
         for layer in self._layers if self._choice == "kept" or late else self._kept:
             layer.eval()
@@ -492,11 +502,14 @@ class _Average:
     def update(self, step: int) -> None:
         """Move the average towards the model; young averages forget faster."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        for key, value in self._model.state_dict().items():
-            if value.is_floating_point():
-                self._mean[key].lerp_(value, 1 - decay)
-            else:
-                self._mean[key].copy_(value)
+        state = self._model.state_dict()
+        floats = [key for key, value in state.items() if value.is_floating_point()]
+        # All in one call: the many small ones would cost more than the arithmetic.
+        get_ema_multi_avg_fn(decay)(
+            [self._mean[key] for key in floats], [state[key] for key in floats], step
+        )
+        for key in state.keys() - set(floats):
+            self._mean[key].copy_(state[key])
 
     def applied(self) -> _Swap:
         """Return a context in which the model has the averaged weights."""

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
+from napari_seg.inference.device import pick_device
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.checkpoint import load_model, save_model
 from napari_seg.models.registry import adapt_model, create_model
@@ -47,8 +48,8 @@ from napari_seg.training.pretrain_data import (
     Kind,
     NucleiSplit,
     cells,
+    drawn_kinds,
     read_kinds,
-    shapes,
     split_nuclei,
 )
 from napari_seg.training.rehearsal import REHEARSAL
@@ -104,6 +105,7 @@ def pretrain(
     output: Path,
     *,
     steps: int | None = None,
+    minutes: float | None = None,
     learning_rate: float | None = None,
     seed: int = 0,
     start: str | os.PathLike[str] | None = None,
@@ -121,6 +123,8 @@ def pretrain(
         File of the model; the state of each evaluation goes beside it, as NAME-latest.
     steps : int, optional
         Training steps, by default those of the recipe.
+    minutes : float, optional
+        Training ends after these, if that is sooner.
     learning_rate : float, optional
         Largest one.
     seed : int
@@ -141,11 +145,13 @@ def pretrain(
     options = replace(_OPTIONS, crop=min(recipe.crop, _OPTIONS.crop))
     if learning_rate is not None:
         options = replace(options, learning_rate=learning_rate)
-    model = _start(name, start or recipe.start)
-    run = _Run(data, output, options, steps or recipe.steps, seed, tuple(leave_out))
+    model = _start(name, start or recipe.start).to(pick_device("auto"))
+    budget = Budget(steps or recipe.steps, None if minutes is None else minutes * 60)
+    run = _Run(data, output, options, budget, seed, tuple(leave_out))
     model, notes = (_generic if name == "generic" else _nuclei)(model, run)
+    model.cpu()
     model.spec = model.spec.with_history(
-        {"left_out": list(leave_out), "steps": run.steps, "seed": seed, **notes}
+        {"left_out": list(leave_out), "seed": seed, **notes}
     )
     save_model(model, output, half=True)
     return dict(notes.get("holdout_dice", {}))
@@ -156,7 +162,7 @@ class _Run:
     data: Path
     output: Path
     options: TrainOptions
-    steps: int
+    budget: Budget
     seed: int
     leave_out: tuple[str, ...]
 
@@ -184,19 +190,25 @@ def _train(
     run: _Run,
     evaluate: Callable[[SegmentationModel], float] | None = None,
     loss: Loss | None = None,
-) -> None:
+) -> int:
+    """Train the model; return the number of steps."""
+    done = 0
     for step in train(
         model,
-        CropSampler(examples, run.options.crop, run.seed),
+        CropSampler(
+            examples, run.options.crop, run.seed, next(model.parameters()).device
+        ),
         run.options,
-        Budget(steps=run.steps),
+        run.budget,
         evaluate=evaluate,
-        evaluations=max(run.steps // _EVALUATE_EVERY, 1),
+        evaluations=max((run.budget.steps or 0) // _EVALUATE_EVERY, 1),
         seed=run.seed,
         loss=loss,
     ):
-        if step.step % 20 == 0:
+        done = step.step
+        if done % 20 == 0:
             _report({"step": step.step, "loss": step.loss, "seconds": step.seconds})
+    return done
 
 
 def _report(values: dict[str, Any]) -> None:
@@ -221,8 +233,8 @@ def _nuclei(
         return mean
 
     drawn = cells(_DRAWN, _DRAWN_SIDE, model.spec, run.seed)
-    _train(model, [*split.training, *drawn], run, evaluate)
-    return model, _nuclei_notes(model, split)
+    steps = _train(model, [*split.training, *drawn], run, evaluate)
+    return model, {"steps": steps, **_nuclei_notes(model, split)}
 
 
 def _nuclei_notes(model: SegmentationModel, split: NucleiSplit) -> dict[str, Any]:
@@ -245,8 +257,9 @@ def _nuclei_notes(model: SegmentationModel, split: NucleiSplit) -> dict[str, Any
 @torch.inference_mode()
 def image_dice(model: SegmentationModel, example: Example) -> float:
     """Return the foreground Dice of one image; 1 where both masks are empty."""
-    image = model.standardize(torch.from_numpy(example.image)[None])
-    prediction = model(image)[0].argmax(dim=0).numpy()
+    device = next(model.parameters()).device
+    image = model.standardize(torch.from_numpy(example.image)[None].to(device))
+    prediction = model(image)[0].argmax(dim=0).cpu().numpy()
     return _dice(prediction == 1, example.labels == 1)
 
 
@@ -296,13 +309,14 @@ def _generic(
 ) -> tuple[SegmentationModel, dict[str, Any]]:
     """Train with a head for each kind; return the model with the common head only."""
     kinds = read_kinds(run.data, model.spec, run.leave_out)
-    kinds.append(shapes(_DRAWN, _DRAWN_SIDE, model.spec, run.seed))
+    kinds += drawn_kinds(_DRAWN // 2, _DRAWN_SIDE, model.spec, run.seed)
     common = model.spec.classes
     names = [*common, *(f"{k.name} {i}" for k in kinds for i in range(k.classes))]
     many = adapt_model(model, classes=names)
     loss = KindsLoss(len(common), [kind.classes for kind in kinds])
-    _train(many, list(_numbered(kinds, loss)), run, loss=loss)
-    notes = {"data": "kinds: " + ", ".join(kind.name for kind in kinds)}
+    steps = _train(many, list(_numbered(kinds, loss)), run, loss=loss)
+    data = "kinds: " + ", ".join(kind.name for kind in kinds)
+    notes = {"steps": steps, "data": data}
     return adapt_model(many, classes=common), notes
 
 
@@ -372,6 +386,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="folder of folders of images")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, help="by default those of the model")
+    parser.add_argument("--minutes", type=float, help="end after these, if sooner")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", help="model to go on from, a name or a file")

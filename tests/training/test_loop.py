@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from napari_seg.errors import InputError, TrainingError
+from napari_seg.models.layers import BatchNorm2d
 from napari_seg.models.registry import create_model
 from napari_seg.training import loop
 from napari_seg.training.augmentation import AugmentOptions
@@ -501,3 +502,50 @@ class TestWhatStays:
 def test_options_out_of_range_are_refused(changes):
     with pytest.raises(InputError, match=f"{next(iter(changes))} is"):
         TrainOptions(**changes)
+
+
+class TestRenormalization:
+    """Features as prediction will see them, gradients as the batch gives them."""
+
+    def layer(self) -> BatchNorm2d:
+        torch.manual_seed(0)
+        layer = BatchNorm2d(3)
+        with torch.no_grad():
+            layer.running_mean += torch.tensor([0.3, -0.2, 0.0])
+            layer.running_var *= torch.tensor([1.5, 0.7, 1.0])
+            layer.weight.uniform_(0.5, 2)
+            layer.bias.uniform_(-1, 1)
+        layer.renormalizes = True
+        return layer
+
+    def test_training_shows_what_prediction_shows(self) -> None:
+        layer, x = self.layer(), torch.randn(4, 3, 8, 8)
+        expected = copy.deepcopy(layer).eval()(x)
+        np.testing.assert_allclose(
+            layer(x).detach(), expected.detach(), rtol=1e-4, atol=1e-4
+        )
+        assert int(layer.num_batches_tracked) == 1
+
+    def test_statistics_far_away_are_approached_step_by_step(self) -> None:
+        layer, x = self.layer(), torch.randn(4, 3, 8, 8) * 100 + 1000
+        shown = layer(x).detach()
+        # Three times the batch's own scale, five running deviations away.
+        scale = shown.std(dim=(0, 2, 3)) / layer.weight.detach()
+        np.testing.assert_allclose(scale, 3.0, rtol=0.01)
+        assert (layer.running_mean > 50).all(), "they learn from the batch"
+
+    def test_no_gradient_along_mean_and_scale_of_the_batch(self) -> None:
+        layer, x = self.layer(), torch.randn(4, 3, 8, 8, requires_grad=True)
+        (layer(x) * torch.randn(4, 3, 8, 8)).sum().backward()
+        assert x.grad.mean(dim=(0, 2, 3)).abs().max() < 1e-5
+        assert (x.grad * x.detach()).mean(dim=(0, 2, 3)).abs().max() < 1e-3
+
+    def test_training_can_be_told_to(self, tiny_unet, sampler) -> None:
+        model, seen = tiny_unet(), []
+        layer = model.bottleneck[1]
+        layer.register_forward_pre_hook(lambda each, _: seen.append(each.renormalizes))
+        for choice in ("renormalized", "trained"):
+            list(
+                train(model, sampler, changed(norm_statistics=choice), Budget(steps=1))
+            )
+        assert seen == [True, False]
