@@ -467,8 +467,8 @@ class Norms:
     def set_mode(self, spent: float) -> None:
         """Set the mode of all layers; `spent` is the share of the budget, 0 to 1."""
         self._model.train()
-        for layer in self._renormalizing:
-            layer.renormalizes = self._choice == "renormalized"
+        for each in self._renormalizing:
+            each.renormalizes = self._choice == "renormalized"
         late = self._choice == "auto" and spent >= _STATISTICS_LEARNED
         for layer in self._layers if self._choice == "kept" or late else self._kept:
             layer.eval()

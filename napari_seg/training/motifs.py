@@ -261,10 +261,11 @@ def _grow(
 def _finish(image: _Image, rng: np.random.Generator, *, gray: bool = False) -> _Image:
     """Return the image with noise, now and then in colours, about 0 to 1."""
     low, high = np.percentile(image, (1, 99.5))
-    image = (image - low) / max(high - low, 1e-6)
+    image = ((image - low) / max(high - low, 1e-6)).astype(np.float32)
     if not gray and rng.random() < 0.4:
         # Bright and dark each have a colour.
         dark, bright = np.sort(rng.uniform(0, 1, (2, 3)), axis=0)
-        image = dark + image[..., None] * (bright - dark + 0.1)
-    image = image + rng.normal(0, rng.uniform(0, 0.1), image.shape)
-    return image.astype(np.float32)
+        colours = dark + image[..., None] * (bright - dark + 0.1)
+        image = colours.astype(np.float32)
+    noisy = image + rng.normal(0, rng.uniform(0, 0.1), image.shape)
+    return noisy.astype(np.float32)
