@@ -105,16 +105,16 @@ def augment(
         Images and labels of the same shapes and dtypes.
     """
     images, labels = _move(images, labels, options, generator)
-    draw = _Draw(len(images), generator, images.device)
+    draw = _Draw(len(images), generator)
     if options.clutter:
         images = _clutter(images, draw, options.clutter)
     if options.intensity:
-        images = _illuminate(images, options.intensity, draw)
-        images = _recolour(images, options.intensity, draw)
+        images = _tone(images, options.intensity, draw)
     if options.stain:
         images = _stain(images, draw, options.stain)
     if options.inversion:
-        images = torch.where(draw.chosen(options.inversion), 1 - images, images)
+        inverted = draw.chosen(options.inversion).to(images.device)
+        images = torch.where(inverted, 1 - images, images)
     if options.blur:
         images = _blur(images, options.blur, generator)
         images = _add_noise(images, options.blur, generator)
@@ -123,15 +123,14 @@ def augment(
 
 @dataclass(frozen=True)
 class _Draw:
-    """Random values, one for each image (and channel)."""
+    """Random values on the CPU, one for each image (and channel)."""
 
     count: int
     generator: torch.Generator
-    device: torch.device
 
     def uniform(self, low: float, high: float, channels: int = 1) -> Tensor:
         values = torch.rand(self.count, channels, 1, 1, generator=self.generator)
-        return (low + (high - low) * values).to(self.device)
+        return low + (high - low) * values
 
     def chosen(self, share: float) -> Tensor:
         return self.uniform(0, 1) < share
@@ -169,27 +168,28 @@ def _move(
     return moved, ids.to(labels.dtype)
 
 
-def _illuminate(images: Tensor, strength: float, draw: _Draw) -> Tensor:
-    """Multiply with a plane that tilts at random: uneven illumination."""
-    height, width = images.shape[-2:]
-    y = torch.linspace(-1, 1, height, device=images.device)[:, None]
-    x = torch.linspace(-1, 1, width, device=images.device)[None, :]
-    tilt_y = draw.uniform(-0.4, 0.4) * strength
-    tilt_x = draw.uniform(-0.4, 0.4) * strength
-    return images * (1 + tilt_y * y + tilt_x * x)
+def _tone(images: Tensor, strength: float, draw: _Draw) -> Tensor:
+    """Change illumination, gamma, contrast and brightness.
 
-
-def _recolour(images: Tensor, strength: float, draw: _Draw) -> Tensor:
-    """Change gamma, contrast and brightness, the latter two by channel (stain)."""
-    channels = images.shape[1]
+    Illumination is a plane that tilts at random; contrast and brightness of an image
+    change in all channels alike or in each by its own (stain).
+    """
+    channels, device = images.shape[1], images.device
+    tilt = draw.uniform(-0.4, 0.4, 2) * strength
     gamma = torch.exp(draw.uniform(-0.6, 0.6) * strength)
-    images = images.clamp(min=0) ** gamma + images.clamp(max=0)
-    gray = draw.chosen(0.5)
+    gray = draw.uniform(0, 1) < 0.5
     shared, single = draw.uniform(-1, 1), draw.uniform(-1, 1, channels)
     contrast = torch.exp(0.4 * strength * torch.where(gray, shared, single))
     shared, single = draw.uniform(-1, 1), draw.uniform(-1, 1, channels)
     brightness = 0.2 * strength * torch.where(gray, shared, single)
-    return images * contrast + brightness
+    # One transfer to a GPU: each takes as long as a pass over the images.
+    numbers = torch.cat([tilt, gamma, contrast, brightness], dim=1).to(device)
+    tilt, gamma, contrast, brightness = numbers.split([2, 1, channels, channels], dim=1)
+    y, x = (torch.linspace(-1, 1, n, device=device) for n in images.shape[-2:])
+    plane = 1 + tilt[:, :1] * y[:, None] + tilt[:, 1:] * x
+    images = images * plane
+    images = images.clamp(min=0) ** gamma + images.clamp(max=0)
+    return torch.addcmul(brightness, images, contrast)
 
 
 def _clutter(images: Tensor, draw: _Draw, share: float) -> Tensor:
@@ -205,10 +205,12 @@ def _clutter(images: Tensor, draw: _Draw, share: float) -> Tensor:
     field = F.interpolate(
         coarse.to(images.device), size, mode="bicubic", align_corners=False
     )
-    steepness = torch.exp(draw.uniform(0, 5))
-    patches = torch.sigmoid(steepness * (field - draw.uniform(-0.8, 0.8)))
-    strength = draw.uniform(0.1, 0.6) * draw.chosen(share)
-    bright = draw.chosen(0.5)
+    device = images.device
+    steepness = torch.exp(draw.uniform(0, 5)).to(device)
+    level = draw.uniform(-0.8, 0.8).to(device)
+    patches = torch.sigmoid(steepness * (field - level))
+    strength = (draw.uniform(0.1, 0.6) * draw.chosen(share)).to(device)
+    bright = draw.chosen(0.5).to(device)
     covered = torch.where(bright, 1 - images, images)
     covered = covered + strength * patches * (1 - covered).clamp(min=0)
     return torch.where(bright, 1 - covered, covered)
@@ -224,13 +226,17 @@ def _stain(images: Tensor, draw: _Draw, share: float) -> Tensor:
     mix = torch.rand(count, channels, channels, generator=generator) ** 2 + 1e-3
     gray = torch.rand(count, 1, 1, generator=generator) < 1 / 3
     mix = torch.where(gray, mix[:, :1], mix)
-    mix = (mix / mix.sum(dim=2, keepdim=True)).to(images.device)
-    mixed = torch.einsum("ncd,ndhw->nchw", mix, images)
+    mix = mix / mix.sum(dim=2, keepdim=True)
+    mixed = torch.einsum("ncd,ndhw->nchw", mix.to(images.device), images)
     # How much of the contrast each channel shows, and on how bright a ground.
     contrast = draw.uniform(0.3, 1, channels)
-    contrast = torch.where(gray[..., None].to(images.device), 1.0, contrast)
+    contrast = torch.where(gray[..., None], 1.0, contrast)
     ground = draw.uniform(0, 1, channels) * (1 - contrast)
-    return torch.where(draw.chosen(share), mixed * contrast + ground, images)
+    chosen = draw.chosen(share)
+    contrast, ground, chosen = (
+        each.to(images.device) for each in (contrast, ground, chosen)
+    )
+    return torch.where(chosen, mixed * contrast + ground, images)
 
 
 def _add_noise(images: Tensor, share: float, generator: torch.Generator) -> Tensor:

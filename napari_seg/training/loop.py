@@ -270,13 +270,14 @@ def train(
         options.precision == "auto" and trains_in_bfloat16(device)
     )
     loss_function = loss or _loss(options)
+    # Before anything refers to its tensors, which this replaces.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = _optimizer(model, options)
     norms = Norms(model, options)
     average = _Average(model, options.average)
     schedule = _Schedule()
     best, risen, spent = math.nan, 0.0, 0.0
     start, step, evaluated = time.monotonic(), 0, 0
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
         with enough_memory(device, options):
             # What the last step reported decides, so that the last one is evaluated.
@@ -455,6 +456,7 @@ class Norms:
         self._layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
         self._renormalizing = [m for m in self._layers if isinstance(m, BatchNorm2d)]
         self._choice = options.norm_statistics
+        self._late: bool | None = None
         encoder = {id(parameter) for parameter in model.encoder_parameters()}
         few = self._choice == "auto" and options.batch < _ENOUGH_CROPS
         self._kept = [
@@ -466,10 +468,14 @@ class Norms:
 
     def set_mode(self, spent: float) -> None:
         """Set the mode of all layers; `spent` is the share of the budget, 0 to 1."""
+        late = self._choice == "auto" and spent >= _STATISTICS_LEARNED
+        if self._model.training and late is self._late:
+            # An evaluation in between hands back a model in eval mode.
+            return
+        self._late = late
         self._model.train()
         for each in self._renormalizing:
             each.renormalizes = self._choice == "renormalized"
-        late = self._choice == "auto" and spent >= _STATISTICS_LEARNED
         for layer in self._layers if self._choice == "kept" or late else self._kept:
             layer.eval()
 
@@ -493,6 +499,12 @@ class _Average:
         self._decay = decay
         self._mean = self._snapshot()
         self._kept: dict[str, Tensor] | None = None
+        self._updated = False
+        # These stay the tensors of the model: whatever is loaded is copied into them.
+        self._live = model.state_dict()
+        self._floats = [
+            key for key, value in self._live.items() if value.is_floating_point()
+        ]
 
     def _snapshot(self) -> dict[str, Tensor]:
         state = self._model.state_dict()
@@ -501,18 +513,25 @@ class _Average:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move the average towards the model; young averages forget faster."""
+        self._updated = True
         decay = min(self._decay, (1 + step) / (10 + step))
-        state = self._model.state_dict()
-        floats = [key for key, value in state.items() if value.is_floating_point()]
         # All in one call: the many small ones would cost more than the arithmetic.
         get_ema_multi_avg_fn(decay)(
-            [self._mean[key] for key in floats], [state[key] for key in floats], step
+            [self._mean[key] for key in self._floats],
+            [self._live[key] for key in self._floats],
+            step,
         )
-        for key in state.keys() - set(floats):
-            self._mean[key].copy_(state[key])
+
+    def _count(self) -> None:
+        """Take over what is counted, not averaged: the batches seen."""
+        if not self._updated:
+            return
+        for key in self._live.keys() - set(self._floats):
+            self._mean[key].copy_(self._live[key])
 
     def applied(self) -> _Swap:
         """Return a context in which the model has the averaged weights."""
+        self._count()
         return _Swap(self._model, self._mean, self._snapshot())
 
     def keep(self) -> None:
@@ -521,6 +540,7 @@ class _Average:
 
     def finish(self, *, best: bool) -> None:
         """Give the model the best average, if there is one, or the last."""
+        self._count()
         kept = self._kept if best else None
         self._model.load_state_dict(self._mean if kept is None else kept)
 

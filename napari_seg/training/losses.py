@@ -46,15 +46,13 @@ def _counted(
             f"Logits {tuple(logits.shape)} and target {tuple(target.shape)} do not "
             "fit: logits are (N, K, H, W), the target (N, H, W)."
         )
-    keep = target != ignore_index
-    pixels = logits.movedim(1, -1)
-    ids = target.long()
-    if keep.all():
-        pixels, ids = pixels.reshape(-1, logits.shape[1]), ids.reshape(-1)
-    else:
-        pixels, ids = pixels[keep], ids[keep]
+    pixels, ids = logits.movedim(1, -1).flatten(0, 2), target.flatten().long()
+    # The places are looked up once: a GPU has to be waited for.
+    kept = (ids != ignore_index).nonzero()[:, 0]
+    if len(kept) < len(ids):
+        pixels, ids = pixels.index_select(0, kept), ids.index_select(0, kept)
     highest = max(logits.shape[1], 2) - 1
-    if ids.numel() and (ids.max() > highest or ids.min() < 0):
+    if ids.numel() and bool(((ids > highest) | (ids < 0)).any()):
         raise LabelsError(
             f"The target holds class {int(ids.max())}, but the model has classes 0 to "
             f"{highest} ({ignore_index} marks unknown pixels)."
@@ -149,24 +147,28 @@ def dice_loss(
     InputError
         If there are not as many weights as classes, or one is below 0.
     """
-    pixels, ids = _counted(logits, target, ignore_index)
+    return _dice(*_counted(logits, target, ignore_index), class_weights)
+
+
+def _dice(pixels: Tensor, ids: Tensor, class_weights: ClassWeights) -> Tensor:
     truth = _one_hot(ids, pixels)
     # Sums over many pixels: half precision would saturate at 65504.
     probabilities = _probabilities(pixels).float()
     overlap = (probabilities * truth).sum(dim=0)
-    total = probabilities.sum(dim=0) + truth.sum(dim=0)
-    present = truth.sum(dim=0) > 0
+    counts = truth.sum(dim=0)
+    total = probabilities.sum(dim=0) + counts
+    # What a class counts for in the mean: nothing where the target lacks it.
+    shares = (counts > 0).to(total)
     weights = _checked_weights(class_weights, pixels)
     if weights is not None and pixels.shape[1] > 1:
-        present &= weights > 0
-    else:
-        weights = None
-    if not present.any():
-        # Nothing to overlap with: with one logit, all-background pixels still have a
-        # probability mass to push down, which is left to the cross-entropy term.
-        return pixels.sum() * 0 if pixels.numel() == 0 else (total * 0).sum()
-    dice = 2 * overlap[present] / total[present]
-    return 1 - _mean(dice, None if weights is None else weights[present].to(dice))
+        shares = shares * weights.to(shares)
+    tiny = torch.finfo(total.dtype).tiny
+    dice = 2 * overlap / total.clamp_min(tiny)
+    # Without any class there is nothing to overlap with: with one logit, pixels of
+    # background alone still have a probability mass to push down, which is left to
+    # the cross-entropy term.
+    missing = 1 - dice
+    return (missing * shares).sum() / shares.sum().clamp_min(tiny)
 
 
 def bce_loss(
@@ -184,7 +186,10 @@ def bce_loss(
 
     See :func:`dice_loss` for parameters and errors.
     """
-    pixels, ids = _counted(logits, target, ignore_index)
+    return _bce(*_counted(logits, target, ignore_index), class_weights)
+
+
+def _bce(pixels: Tensor, ids: Tensor, class_weights: ClassWeights) -> Tensor:
     losses = F.binary_cross_entropy_with_logits(
         pixels, _one_hot(ids, pixels), reduction="none"
     )
@@ -208,11 +213,12 @@ cross_entropy`. With one logit it is :func:`bce_loss`.
 
     See :func:`dice_loss` for parameters and errors.
     """
-    if logits.ndim == 4 and logits.shape[1] == 1:
-        return bce_loss(
-            logits, target, ignore_index=ignore_index, class_weights=class_weights
-        )
-    pixels, ids = _counted(logits, target, ignore_index)
+    return _cross_entropy(*_counted(logits, target, ignore_index), class_weights)
+
+
+def _cross_entropy(pixels: Tensor, ids: Tensor, class_weights: ClassWeights) -> Tensor:
+    if pixels.shape[1] == 1:
+        return _bce(pixels, ids, class_weights)
     losses = F.cross_entropy(pixels, ids, reduction="none")
     return _mean(losses, _pixel_weights(ids, pixels, class_weights))
 
@@ -225,11 +231,8 @@ def bce_dice_loss(
     class_weights: ClassWeights = None,
 ) -> Tensor:
     """Return :func:`bce_loss` + :func:`dice_loss`."""
-    return bce_loss(
-        logits, target, ignore_index=ignore_index, class_weights=class_weights
-    ) + dice_loss(
-        logits, target, ignore_index=ignore_index, class_weights=class_weights
-    )
+    counted = _counted(logits, target, ignore_index)
+    return _bce(*counted, class_weights) + _dice(*counted, class_weights)
 
 
 def ce_dice_loss(
@@ -243,11 +246,8 @@ def ce_dice_loss(
 
     The compound loss of nnU-Net (Isensee et al. 2021, Nature Methods 18:203–211).
     """
-    return cross_entropy_loss(
-        logits, target, ignore_index=ignore_index, class_weights=class_weights
-    ) + dice_loss(
-        logits, target, ignore_index=ignore_index, class_weights=class_weights
-    )
+    counted = _counted(logits, target, ignore_index)
+    return _cross_entropy(*counted, class_weights) + _dice(*counted, class_weights)
 
 
 Loss = Callable[..., torch.Tensor]
