@@ -20,8 +20,11 @@ mean Dice of the classes beside background is taken on images that no window com
     for the kinds that it has not seen, by its history; without one a kind that the
     bundled model has seen is marked.
 
-Three more ask about the user rather than the network; all learn as ``ours`` does:
+Four more learn as ``ours`` does; the first from another start, the others ask about the
+user rather than the network:
 
+``nuclei``
+    From ``nuclei`` in place of ``generic``.
 ``next``
     Each window lies where the model of the round before is least sure.
 ``strokes``
@@ -29,8 +32,8 @@ Three more ask about the user rather than the network; all learn as ``ours`` doe
 ``everything``
     All images of that half with their whole truth, for as long.
 
-Any of the networks can be named with other options of fine-tuning, to compare recipes:
-``ours+norm_statistics=kept+crop=96``.
+Any of the networks can be named with other options of fine-tuning or augmentation, to
+compare recipes: ``ours+norm_statistics=kept+intensity=0``.
 
 The networks go on from round to round, as a user does, with a budget of steps each.
 Beside the Dice stands how long the user would take to correct the windows of a round,
@@ -55,7 +58,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -73,7 +76,7 @@ from napari_seg.training.finetune import FinetuneOptions
 TITLE = "Simulated annotator"
 ROUNDS, SEEDS, STEPS = (1, 2, 4, 8, 16), 3, 200
 ARMS = ("forest", "scratch", "plain", "ours")
-OF_USERS = ("next", "strokes", "everything")
+OTHERS = ("nuclei", "next", "strokes", "everything")
 FIGURE = ROOT / "docs" / "images" / "annotation.png"
 STATE = ROOT / "benchmarks" / "annotation.jsonl"
 
@@ -83,6 +86,8 @@ OPTIONS = {
     "plain": FinetuneOptions(norm_statistics="trained", average=0, augmentation=_PLAIN),
     "ours": FinetuneOptions(),
 }
+
+_Options = TypeVar("_Options", FinetuneOptions, AugmentOptions)
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,16 @@ def options_of(arm: str) -> FinetuneOptions:
     options = OPTIONS.get(name, OPTIONS["ours"])
     for each in changes:
         key, _, value = each.partition("=")
-        options = replace(options, **{key: type(getattr(options, key))(value)})
+        if hasattr(options, key):
+            options = _changed(options, key, value)
+        else:
+            changed = _changed(options.augmentation, key, value)
+            options = replace(options, augmentation=changed)
     return options
+
+
+def _changed(options: _Options, key: str, value: str) -> _Options:
+    return replace(options, **{key: type(getattr(options, key))(value)})
 
 
 def start_of(arm: str, kind: str, generic: Sequence[Path]) -> tuple[str, bool]:
@@ -140,7 +153,7 @@ def start_of(arm: str, kind: str, generic: Sequence[Path]) -> tuple[str, bool]:
     name = arm.partition("+")[0]
     if name == "scratch":
         return "", False
-    if name == "plain":
+    if name in ("plain", "nuclei"):
         return "nuclei", _has_seen("nuclei", kind)
     files = [*map(str, generic), "generic"]
     unseen = [each for each in files if not _has_seen(each, kind)]
@@ -312,6 +325,7 @@ def _against_ours(
 
 
 _SAID = {
+    "nuclei": "the same from nuclei",
     "next": "windows chosen by doubt",
     "strokes": "painted pixels only",
     "everything": "the whole truth",
@@ -359,7 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m benchmarks.annotation", description=__doc__
     )
     parser.add_argument("--kinds", default=",".join((*KINDS, *MORE_KINDS)))
-    parser.add_argument("--arms", default=",".join((*ARMS, *OF_USERS)))
+    parser.add_argument("--arms", default=",".join((*ARMS, *OTHERS)))
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--rounds", type=_counts, default=ROUNDS)

@@ -6,9 +6,9 @@ three images, seen by no one.  Each start is trained with the statistics of each
 (*trained*) and as by default (*auto*).  Steps, not crops, are the same for each size of
 batch.
 
-Then what *auto* does with the usual 8 crops, against statistics that stay those of the
-start (*kept*): four windows of kinds that the start has not seen, as in
-`benchmarks.few_windows`.
+What *auto* does with the usual 8 crops is a question of how near a start is to the new
+images: `benchmarks.annotation` compares it on many kinds, with the arms ``ours`` and
+``ours+norm_statistics=kept``.
 
     python -m benchmarks --only batch_norm
 """
@@ -23,8 +23,6 @@ import tifffile
 import torch
 
 from benchmarks._report import SHARED_DATA, Row, row
-from benchmarks._windows import draw, read
-from benchmarks.few_windows import WINDOWS, dice_after
 from napari_seg.inference.predict import predict
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.checkpoint import load_model
@@ -44,16 +42,6 @@ STARTS = {
 #: Differences below this are those of other seeds.
 SLACK = 0.005
 
-#: Start, kind that it has not seen.
-FAR = (
-    ("generic", "sample_ihc"),
-    ("generic", "sample_retina"),
-    ("nuclei", "ebc_oxide_sem"),
-    ("nuclei", "spheroidite_sem"),
-    ("nuclei", "axon_sem"),
-)
-FAR_STEPS, FAR_DRAWS = 120, 2
-
 Pair = tuple[npt.NDArray[np.generic], npt.NDArray[np.uint8]]
 
 
@@ -67,7 +55,7 @@ def run() -> list[Row]:
         for start, (_, batches, _) in STARTS.items()
         for kind in KINDS
         for batch in batches
-    ] + [_far(start, kind) for start, kind in FAR]
+    ]
 
 
 def _compared(start: str, kind: str, batch: int) -> Row:
@@ -87,33 +75,6 @@ def _compared(start: str, kind: str, batch: int) -> Row:
         "at most 0.005 below that of trained statistics",
         auto >= trained - SLACK,
         f"trained {trained:.3f}; {steps} steps, seeds: {each}",
-    )
-
-
-def _far(start: str, kind: str) -> Row:
-    kept, auto = (
-        [
-            dice_after(
-                start,
-                draw(read(kind), seed, WINDOWS),
-                FAR_STEPS,
-                seed,
-                FinetuneOptions(norm_statistics=choice),
-            )
-            for seed in range(FAR_DRAWS)
-        ]
-        for choice in ("kept", "auto")
-    )
-    return row(
-        f"Dice after {FAR_STEPS} steps from {WINDOWS} windows, {start} start, {kind}",
-        f"{np.mean(auto):.3f}",
-        "above that of kept statistics",
-        float(np.mean(auto)) > float(np.mean(kept)),
-        f"kept {np.mean(kept):.3f}; draws: "
-        + "; ".join(
-            f"{choice} " + ", ".join(f"{value:.3f}" for value in values)
-            for choice, values in (("kept", kept), ("auto", auto))
-        ),
     )
 
 

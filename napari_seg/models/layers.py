@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,6 +12,7 @@ __all__ = [
     "BatchNorm2d",
     "Concatenate",
     "InstanceNorm2d",
+    "Prior",
     "interpolate",
     "pad_to_multiple",
 ]
@@ -17,8 +20,36 @@ __all__ = [
 
 #: Below so many values of a channel in a batch, their mean and variance say little.
 _FEW_VALUES = 16
-#: How far renormalisation goes at most: ratio and distance, in standard deviations.
-_RATIO, _DISTANCE = 3.0, 5.0
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Statistics of an earlier training that a later one blends with its batches.
+
+    The mean and the variance that normalise are those of a mixture of both (as
+    Schneider et al. 2020, arXiv:2006.16971, adapt a network to images of another
+    kind).
+
+    Attributes
+    ----------
+    mean, variance : Tensor
+        Of each channel, shape (C,).
+    share : float
+        What the batch counts for, 0 to 1.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    share: float
+
+    def blended(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of the mixture with those of a batch, (C,) each."""
+        rest, far = 1 - self.share, mean - self.mean
+        spread = self.share * variance + rest * self.variance
+        return (
+            self.mean + self.share * far,
+            spread + self.share * rest * far.square(),
+        )
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -32,19 +63,17 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     Attributes
     ----------
-    renormalizes : bool
-        Whether training, too, normalises by the running statistics as far as those of
-        the batch are near them, while gradients flow as through those of the batch
-        (batch renormalisation: Ioffe 2017, arXiv:1702.03275, Algorithm 1).
+    prior : Prior or None
+        Statistics that training holds on to; see :class:`Prior`.
     """
 
-    renormalizes = False
+    prior: Prior | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised features, shape (N, C, H, W)."""
         values = x.shape[0] * x.shape[2] * x.shape[3]
-        if self.training and self.renormalizes and values >= _FEW_VALUES:
-            return self._renormalized(x)
+        if self.training and self.prior is not None and values >= _FEW_VALUES:
+            return self._blended(x, self.prior)
         if not self.training or values >= _FEW_VALUES:
             return super().forward(x)
         if values > 1:
@@ -59,27 +88,37 @@ class BatchNorm2d(nn.BatchNorm2d):
             eps=self.eps,
         )
 
-    def _renormalized(self, x: Tensor) -> Tensor:
-        """Normalise by the batch, then scale and shift to the running statistics."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
+    def _blended(self, x: Tensor, prior: Prior) -> Tensor:
+        """Normalise by the batch in one pass, then scale and shift to the blend.
+
+        Gradients flow as through the statistics of the batch (as in batch
+        renormalisation: Ioffe 2017, arXiv:1702.03275).
+        """
         with torch.no_grad():
-            variance, mean = torch.var_mean(x.float(), dim=(0, 2, 3), correction=0)
-            running = (self.running_var + self.eps).sqrt()
-            ratio = (variance + self.eps).sqrt() / running
-            ratio = ratio.clamp(1 / _RATIO, _RATIO)
-            distance = (mean - self.running_mean) / running
-            distance = distance.clamp(-_DISTANCE, _DISTANCE)
+            # Its own statistics come with it, much sooner than by a reduction.
+            _, mean, root = torch.native_batch_norm(
+                x, None, None, None, None, True, 0.0, self.eps
+            )
+            blend, spread = prior.blended(mean, root**-2 - self.eps)
+            deviation = (spread + self.eps).sqrt()
+            scale = 1 / (root * deviation)
+            shift = (mean - blend) / deviation
+            momentum = self.momentum or 0.0
+            for running, new in (
+                (self.running_mean, blend),
+                (self.running_var, spread),
+            ):
+                if running is not None:
+                    running.lerp_(new, momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         return F.batch_norm(
             x,
-            self.running_mean,
-            self.running_var,
-            self.weight * ratio,
-            self.weight * distance + self.bias,
+            None,
+            None,
+            self.weight * scale,
+            self.weight * shift + self.bias,
             training=True,
-            momentum=self.momentum or 0.0,
             eps=self.eps,
         )
 

@@ -64,7 +64,8 @@ def fit_new_classes(
         return False
     generator = torch.Generator().manual_seed(seed)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    Norms(model, options).set_mode(0.0)
+    norms = Norms(model, options)
+    norms.set_mode(0.0)
     found = []
     with enough_memory(next(model.parameters()).device, options):
         for index in range(_BATCHES):
@@ -76,6 +77,7 @@ def fit_new_classes(
                 # Training need not wait any longer.
                 break
     # The statistics of batch normalisation have moved.
+    norms.release()
     model.load_state_dict(before)
     model.eval()
     features, ids = (torch.cat(part) for part in zip(*found, strict=True))

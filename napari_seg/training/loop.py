@@ -18,7 +18,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from napari_seg.errors import InputError, TrainingError
 from napari_seg.inference.device import is_out_of_memory, trains_in_bfloat16
 from napari_seg.models.base import SegmentationModel
-from napari_seg.models.layers import BatchNorm2d
+from napari_seg.models.layers import BatchNorm2d, Prior
 from napari_seg.options import Options, option
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.training.augmentation import AugmentOptions, augment
@@ -50,10 +50,13 @@ _AUXILIARY_WEIGHT = 0.5
 #: small parameters, each of which else costs a dozen operations of its own.
 _FUSED = ("cpu", "cuda")
 
-#: Crops of a batch from which on "auto" normalises by the statistics of the batch. With
-#: statistics from another kind of image, a network is as good as not normalised: at the
-#: rates of a short training it may then learn nothing at all.
+#: Crops of a batch from which on "auto" lets their statistics count. Those of images of
+#: another kind leave a network as good as not normalised: it then learns slowly.
 _ENOUGH_CROPS = 4
+
+#: What the statistics of a batch count for in "auto", beside those of the start. By a
+#: batch alone a network forgets what it knew of images unlike the few labelled ones.
+_SHARE_OF_BATCH = 0.25
 
 #: Share of the budget after which "auto" keeps the statistics of every layer: the
 #: weights then settle for those that prediction uses (Wu & Johnson 2021, "Rethinking
@@ -67,9 +70,10 @@ def statistics_option(default: str) -> Any:
         default,
         "Normalisation statistics",
         "Mean and variance in batch normalisation. Trained: those of each batch, poor "
-        "with few crops. Kept: as the model has them. Auto: trained, and kept for the "
-        "last quarter; with fewer than four crops kept, where the model has some.",
-        choices=("auto", "trained", "renormalized", "kept"),
+        "with few crops. Kept: as the model has them. Auto: between the two, where the "
+        "model has some, and kept for the last quarter; with fewer than four crops "
+        "kept throughout.",
+        choices=("auto", "trained", "kept"),
     )
 
 
@@ -334,6 +338,7 @@ def train(
                         schedule.cool_down(spent)
                 yield Step(step, value, spent, seconds, holdout)
     finally:
+        norms.release()
         average.finish(best=keep_best())
         model.eval()
 
@@ -454,7 +459,6 @@ class Norms:
     def __init__(self, model: SegmentationModel, options: TrainOptions) -> None:
         self._model = model
         self._layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-        self._renormalizing = [m for m in self._layers if isinstance(m, BatchNorm2d)]
         self._choice = options.norm_statistics
         self._late: bool | None = None
         encoder = {id(parameter) for parameter in model.encoder_parameters()}
@@ -465,6 +469,20 @@ class Norms:
             if (few and _has_learned(layer))
             or (options.encoder_rate == 0 and id(layer.weight) in encoder)
         ]
+        self._blended = [
+            layer
+            for layer in self._layers
+            if self._choice == "auto"
+            and isinstance(layer, BatchNorm2d)
+            and _has_learned(layer)
+        ]
+        for layer in self._blended:
+            layer.prior = _prior(layer)
+
+    def release(self) -> None:
+        """Let no layer hold on to statistics of before any longer."""
+        for layer in self._blended:
+            layer.prior = None
 
     def set_mode(self, spent: float) -> None:
         """Set the mode of all layers; `spent` is the share of the budget, 0 to 1."""
@@ -474,10 +492,15 @@ class Norms:
             return
         self._late = late
         self._model.train()
-        for each in self._renormalizing:
-            each.renormalizes = self._choice == "renormalized"
         for layer in self._layers if self._choice == "kept" or late else self._kept:
             layer.eval()
+
+
+def _prior(layer: BatchNorm2d) -> Prior:
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    mean, variance = layer.running_mean.clone(), layer.running_var.clone()
+    return Prior(mean, variance, _SHARE_OF_BATCH)
 
 
 def _has_learned(layer: nn.BatchNorm2d) -> bool:

@@ -48,8 +48,8 @@ from napari_seg.training.pretrain_data import (
     Kind,
     NucleiSplit,
     cells,
-    drawn_kinds,
     read_kinds,
+    shapes,
     split_nuclei,
 )
 from napari_seg.training.rehearsal import REHEARSAL
@@ -309,7 +309,7 @@ def _generic(
 ) -> tuple[SegmentationModel, dict[str, Any]]:
     """Train with a head for each kind; return the model with the common head only."""
     kinds = read_kinds(run.data, model.spec, run.leave_out)
-    kinds += drawn_kinds(_DRAWN // 2, _DRAWN_SIDE, model.spec, run.seed)
+    kinds.append(shapes(_DRAWN, _DRAWN_SIDE, model.spec, run.seed))
     common = model.spec.classes
     names = [*common, *(f"{k.name} {i}" for k in kinds for i in range(k.classes))]
     many = adapt_model(model, classes=names)

@@ -19,11 +19,10 @@ import tifffile
 from napari_seg.errors import InputError
 from napari_seg.models.spec import ModelSpec
 from napari_seg.training.examples import prepare_image
-from napari_seg.training.motifs import MOTIFS
 from napari_seg.training.sampling import Example
 from napari_seg.training.textures import stained_cells, textured_objects
 
-__all__ = ["Kind", "NucleiSplit", "cells", "drawn_kinds", "read_kinds", "split_nuclei"]
+__all__ = ["Kind", "NucleiSplit", "cells", "read_kinds", "shapes", "split_nuclei"]
 
 _HELD_OUT_EVERY = 8
 #: Planes of a stack look alike; so do the many images of a large kind.
@@ -136,16 +135,13 @@ def read_kinds(
     ]
 
 
-def drawn_kinds(count: int, side: int, spec: ModelSpec, seed: int) -> list[Kind]:
-    """Return procedural images, `count` of each sort, each sort a kind of its own."""
-    found = []
-    for name, draw in {"shapes": textured_objects, **MOTIFS}.items():
-        rng = np.random.default_rng(seed)
-        drawn = (draw(side, rng) for _ in range(count))
-        found.append(
-            _kind(name, [Example(prepare_image(d.image, spec), d.mask) for d in drawn])
-        )
-    return found
+def shapes(count: int, side: int, spec: ModelSpec, seed: int) -> Kind:
+    """Return procedural images as a kind of their own."""
+    rng = np.random.default_rng(seed)
+    drawn = (textured_objects(side, rng) for _ in range(count))
+    return _kind(
+        "shapes", [Example(prepare_image(d.image, spec), d.mask) for d in drawn]
+    )
 
 
 def cells(count: int, side: int, spec: ModelSpec, seed: int) -> list[Example]:

@@ -15,13 +15,7 @@ from scipy.ndimage import gaussian_filter, rotate
 from skimage.draw import ellipse, polygon
 from skimage.segmentation import find_boundaries
 
-__all__ = [
-    "DrawnImage",
-    "draw_blob",
-    "draw_texture",
-    "stained_cells",
-    "textured_objects",
-]
+__all__ = ["DrawnImage", "stained_cells", "textured_objects"]
 
 #: Objects at most; how many find room follows from their sizes.
 _OBJECTS = 60
@@ -60,7 +54,7 @@ def textured_objects(side: int, rng: np.random.Generator) -> DrawnImage:
     """
     instances = _ellipses(side, rng)
     inside = gaussian_filter((instances > 0).astype(np.float32), rng.uniform(0.3, 1.5))
-    ground, filling = draw_texture(side, rng), draw_texture(side, rng)
+    ground, filling = _texture(side, rng), _texture(side, rng)
     # Some pairs differ in brightness, some in their grain only.
     step = rng.choice([0, rng.uniform(0.15, 0.5)]) * rng.choice([-1, 1])
     image = ground * (1 - inside) + (filling + step) * inside
@@ -95,7 +89,7 @@ def _ellipses(side: int, rng: np.random.Generator) -> NDArray[np.int32]:
     return instances
 
 
-def draw_texture(side: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def _texture(side: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return noise of one grain and direction around 0.5."""
     grain = np.exp(rng.uniform(np.log(0.4), np.log(6)))
     stretch = rng.choice([1, rng.uniform(1, 6)])
@@ -136,12 +130,12 @@ def stained_cells(side: int, rng: np.random.Generator) -> DrawnImage:
     body, nucleus, mask = _overlaid_cells(side, radius, count, rng)
     for _ in range(rng.poisson(3)):
         size = radius * rng.choice([rng.uniform(0.1, 0.4), rng.uniform(2, 6)])
-        debris = draw_blob(side, rng.uniform(0, side, 2), size, 0.6, rng)
+        debris = _blob(side, rng.uniform(0, side, 2), size, 0.6, rng)
         body += rng.uniform(0.05, 0.4) * debris
     if crowded:
         body += rng.uniform(0, 0.3)
-    body *= 1 + rng.uniform(0.1, 0.6) * (2 * draw_texture(side, rng) - 1).clip(-1)
-    nucleus *= 1 + rng.uniform(0, 0.6) * (2 * draw_texture(side, rng) - 1).clip(-1)
+    body *= 1 + rng.uniform(0.1, 0.6) * (2 * _texture(side, rng) - 1).clip(-1)
+    nucleus *= 1 + rng.uniform(0, 0.6) * (2 * _texture(side, rng) - 1).clip(-1)
     blur = rng.uniform(0.4, 1.4)
     layers = gaussian_filter(body, blur), gaussian_filter(nucleus, blur)
     # Optical density of each stain in red, green and blue; gray where all are one.
@@ -165,20 +159,20 @@ def _overlaid_cells(
         centre = rng.uniform(0, side, 2)
         own = radius * rng.uniform(0.7, 1.3)
         spread = own * rng.uniform(1.8, 6)
-        cell = draw_blob(side, centre, spread, 0.25, rng)
+        cell = _blob(side, centre, spread, 0.25, rng)
         inner = gaussian_filter(cell, 0.12 * spread)
         # The rim of a cell, or where it folds, is denser than its middle.
         rim = (cell * (1 - inner)) ** 2 * rng.choice([0, rng.uniform(0, 6)])
         body += density * (rng.uniform(0.5, 1.5) * cell + 0.5 * rim)
         if rng.random() < 0.93:
-            inside = draw_blob(side, centre + rng.normal(0, own, 2), own, 0.08, rng)
+            inside = _blob(side, centre + rng.normal(0, own, 2), own, 0.08, rng)
             dense = 0.1 + density * rng.uniform(1, 4)
             nucleus = np.maximum(nucleus, dense * inside)
             mask |= inside > 0.5
     return body, nucleus, mask
 
 
-def draw_blob(
+def _blob(
     side: int,
     centre: NDArray[np.float64],
     radius: float,

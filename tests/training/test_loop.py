@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from napari_seg.errors import InputError, TrainingError
-from napari_seg.models.layers import BatchNorm2d
+from napari_seg.models.layers import BatchNorm2d, Prior
 from napari_seg.models.registry import create_model
 from napari_seg.training import loop
 from napari_seg.training.augmentation import AugmentOptions
@@ -451,18 +451,6 @@ class TestWhatStays:
         list(train(model, sampler, options, Budget(steps=8)))
         assert modes == [True] * 6 + [False] * 2
 
-    def test_statistics_of_other_images_do_not_hinder(self, tiny_unet, sampler):
-        """A start from afar learned nothing where they were kept."""
-        model = tiny_unet()
-        with torch.no_grad():
-            for layer in model.modules():
-                if isinstance(layer, torch.nn.BatchNorm2d):
-                    layer.running_mean += 3
-                    layer.running_var *= 100
-        options = changed(norm_statistics="auto")
-        steps = list(train(model, sampler, options, Budget(steps=80)))
-        assert steps[-1].loss < 0.5 * steps[0].loss
-
     def test_statistics_are_trained_throughout_if_asked(self, tiny_unet, sampler):
         model, modes = tiny_unet(), []
         model.bottleneck[1].running_mean += 0.1
@@ -504,48 +492,77 @@ def test_options_out_of_range_are_refused(changes):
         TrainOptions(**changes)
 
 
-class TestRenormalization:
-    """Features as prediction will see them, gradients as the batch gives them."""
+class TestBlendedStatistics:
+    """Between those of a start and those of each batch, in training and after it."""
+
+    share = 0.25
 
     def layer(self) -> BatchNorm2d:
         torch.manual_seed(0)
         layer = BatchNorm2d(3)
         with torch.no_grad():
-            layer.running_mean += torch.tensor([0.3, -0.2, 0.0])
-            layer.running_var *= torch.tensor([1.5, 0.7, 1.0])
+            layer.running_mean += torch.tensor([3.0, -2.0, 0.0])
+            layer.running_var *= torch.tensor([15.0, 0.7, 1.0])
             layer.weight.uniform_(0.5, 2)
             layer.bias.uniform_(-1, 1)
-        layer.renormalizes = True
+        mean, variance = layer.running_mean.clone(), layer.running_var.clone()
+        layer.prior = Prior(mean, variance, self.share)
         return layer
 
-    def test_training_shows_what_prediction_shows(self) -> None:
-        layer, x = self.layer(), torch.randn(4, 3, 8, 8)
-        expected = copy.deepcopy(layer).eval()(x)
-        np.testing.assert_allclose(
-            layer(x).detach(), expected.detach(), rtol=1e-4, atol=1e-4
-        )
-        assert int(layer.num_batches_tracked) == 1
+    def test_a_mixture_of_values_normalises(self) -> None:
+        """Its mean and variance are those of a quarter of these, the rest of those."""
+        layer, x = self.layer(), torch.randn(4, 3, 8, 8) * 2 + 1
+        values = x.transpose(0, 1).flatten(1).numpy()
+        before = layer.prior.mean.numpy(), layer.prior.variance.numpy() ** 0.5
+        drawn = np.random.default_rng(0).standard_normal((3, 300_000))
+        old = drawn * before[1][:, None] + before[0][:, None]
+        new = np.tile(values, 100_000 // values.shape[1] + 1)[:, :100_000]
+        mixture = np.concatenate([old, new], axis=1)
+        mean, deviation = mixture.mean(axis=1), mixture.std(axis=1)
+        expected = (values - mean[:, None]) / deviation[:, None]
+        expected = expected * layer.weight.detach().numpy()[:, None]
+        expected += layer.bias.detach().numpy()[:, None]
+        found = layer(x).detach().transpose(0, 1).flatten(1).numpy()
+        np.testing.assert_allclose(found, expected, atol=0.03)
 
-    def test_statistics_far_away_are_approached_step_by_step(self) -> None:
-        layer, x = self.layer(), torch.randn(4, 3, 8, 8) * 100 + 1000
-        shown = layer(x).detach()
-        # Three times the batch's own scale, five running deviations away.
-        scale = shown.std(dim=(0, 2, 3)) / layer.weight.detach()
-        np.testing.assert_allclose(scale, 3.0, rtol=0.01)
-        assert (layer.running_mean > 50).all(), "they learn from the batch"
+    @pytest.mark.parametrize("share", [0.0, 1.0])
+    def test_at_the_ends_it_is_kept_or_trained(self, share: float) -> None:
+        layer, x = self.layer(), torch.randn(4, 3, 8, 8)
+        other = copy.deepcopy(layer)
+        other.prior = None
+        layer.prior = replace(layer.prior, share=share)
+        found = layer(x).detach()
+        expected = other.train(bool(share))(x).detach()
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+    def test_prediction_ends_up_with_the_same_statistics(self) -> None:
+        layer, x = self.layer(), torch.randn(4, 3, 8, 8)
+        for _ in range(200):
+            shown = layer(x).detach()
+        assert int(layer.num_batches_tracked) == 200
+        predicted = layer.eval()(x).detach()
+        np.testing.assert_allclose(shown, predicted, atol=1e-3)
 
     def test_no_gradient_along_mean_and_scale_of_the_batch(self) -> None:
         layer, x = self.layer(), torch.randn(4, 3, 8, 8, requires_grad=True)
         (layer(x) * torch.randn(4, 3, 8, 8)).sum().backward()
         assert x.grad.mean(dim=(0, 2, 3)).abs().max() < 1e-5
         assert (x.grad * x.detach()).mean(dim=(0, 2, 3)).abs().max() < 1e-3
+        assert layer.weight.grad.any()
+        assert layer.bias.grad.any()
 
-    def test_training_can_be_told_to(self, tiny_unet, sampler) -> None:
+    def test_training_holds_on_to_what_a_start_has_learned(
+        self, tiny_unet, sampler
+    ) -> None:
         model, seen = tiny_unet(), []
-        layer = model.bottleneck[1]
-        layer.register_forward_pre_hook(lambda each, _: seen.append(each.renormalizes))
-        for choice in ("renormalized", "trained"):
-            list(
-                train(model, sampler, changed(norm_statistics=choice), Budget(steps=1))
-            )
-        assert seen == [True, False]
+        learned, new = model.bottleneck[1], model.encoder[0][1]
+        learned.running_mean += 0.1
+        before = learned.running_mean.clone()
+        for layer in (learned, new):
+            layer.register_forward_pre_hook(lambda each, _: seen.append(each.prior))
+        options = changed(norm_statistics="auto")
+        for _ in train(model, sampler, options, Budget(steps=2)):
+            pass
+        assert [each is None for each in seen] == [True, False] * 2
+        assert torch.equal(seen[1].mean, before)
+        assert learned.prior is None, "nothing is held on to afterwards"

@@ -10,20 +10,18 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from scipy.ndimage import binary_dilation, binary_erosion, label
+from scipy.ndimage import binary_dilation
 
 from napari_seg.errors import InputError
 from napari_seg.models.catalog import read_spec
 from napari_seg.models.checkpoint import load_model
 from napari_seg.synthetic import synthetic_nuclei
 from napari_seg.training import pretrain
-from napari_seg.training.motifs import MOTIFS
 from napari_seg.training.pretrain_data import read_kinds, split_nuclei
 from napari_seg.training.rehearsal import drawn_replay
 from napari_seg.training.sampling import CropSampler
 from napari_seg.training.textures import stained_cells, textured_objects
 
-DRAWN = "shapes, networks, membranes, halos, smears"
 SIDES = {"fluorescence": 96, "brightfield": 128}
 
 
@@ -103,7 +101,7 @@ def test_generic_learns_all_kinds_and_keeps_the_common_head(
     spec = read_spec(output)
     assert (spec.name, spec.classes) == ("generic", ("background", "foreground"))
     assert len(spec.history) == 1 + len(read_spec("nuclei").history), "starts from it"
-    assert spec.history[-1]["data"] == "kinds: dsb2018, stack, " + DRAWN
+    assert spec.history[-1]["data"] == "kinds: dsb2018, stack, shapes"
     stack = next(k for k in read_kinds(data, spec) if k.name == "stack").examples
     assert [each.labels.shape for each in stack] == [(40, 40)] * 5
     weights = [
@@ -112,7 +110,7 @@ def test_generic_learns_all_kinds_and_keeps_the_common_head(
     ]
     assert weights == pytest.approx([weights[0]] * 2), "all kinds weigh the same"
     pretrain.pretrain("generic", data, output, steps=1, leave_out=["stack"])
-    assert read_spec(output).history[-1]["data"] == "kinds: dsb2018, " + DRAWN
+    assert read_spec(output).history[-1]["data"] == "kinds: dsb2018, shapes"
     with pytest.raises(InputError, match="there are dsb2018, stack"):
         pretrain.pretrain("generic", data, output, leave_out=["other"])
 
@@ -211,40 +209,3 @@ def test_training_goes_on_from_a_model(data: Path, tmp_path: Path) -> None:
 def test_an_experiment_that_is_not_there(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are brightfield 128x128, fluo"):
         pretrain.pretrain("nuclei", data, tmp_path / "m", leave_out=["x-ray 1x1"])
-
-
-class TestMotifs:
-    """What is drawn can be seen, and its truth says where."""
-
-    @pytest.mark.parametrize("name", MOTIFS)
-    def test_each_class_differs_from_what_it_lies_in(self, name: str) -> None:
-        rng = np.random.default_rng(1)
-        drawn = [MOTIFS[name](128, rng) for _ in range(20)]
-        classes = {"networks": 2, "membranes": 3, "halos": 2, "smears": 4}[name]
-        clear = dict.fromkeys(range(1, classes), 0)
-        for each in drawn:
-            assert each.image.shape[:2] == each.mask.shape == (128, 128)
-            assert (each.image.dtype, each.mask.dtype) == (np.float32, np.uint8)
-            assert np.isfinite(each.image).all()
-            assert each.mask.max() < classes
-            gray = each.image if each.image.ndim == 2 else each.image.mean(axis=-1)
-            for class_id in clear:
-                inside = each.mask == class_id
-                if not inside.any():
-                    continue
-                around = binary_dilation(inside, iterations=3) & ~inside
-                step = abs(gray[inside].mean() - gray[around].mean())
-                clear[class_id] += bool(step > 0.02)
-        assert min(clear.values()) >= 12, clear
-
-    def test_lines_get_thinner_and_stay_lines(self) -> None:
-        rng = np.random.default_rng(2)
-        for _ in range(10):
-            mask = MOTIFS["networks"](128, rng).mask > 0
-            assert 0 < mask.mean() < 0.6
-            assert not binary_erosion(mask, iterations=6).any()
-
-    def test_membranes_close_around_cells(self) -> None:
-        rng = np.random.default_rng(3)
-        counts = [label(MOTIFS["membranes"](128, rng).mask != 1)[1] for _ in range(10)]
-        assert sum(count > 8 for count in counts) >= 7
