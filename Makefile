@@ -87,6 +87,7 @@ bench: setup
 
 bench-gpu: setup
 	@$(BIN)/python -m benchmarks --gpu
+	@$(BIN)/python -m benchmarks.annotation --jobs $$(nproc)
 
 # PyQt6: under PyQt5 napari shows a warning in its window.
 screenshots: setup

@@ -41,8 +41,6 @@ class Reached:
         Mean over the classes beside background, on untouched images.
     effort : float or None
         Seconds that the user would need to correct the new windows of this round.
-    flipped : float or None
-        Dice where prediction takes the mean over mirrored images.
     loss : float or None
         Training loss, mean of the last tenth of the steps.
     """
@@ -50,7 +48,6 @@ class Reached:
     windows: int
     dice: float
     effort: float | None = None
-    flipped: float | None = None
     loss: float | None = None
 
 
@@ -132,17 +129,12 @@ class Learner:
             )
             self.model = tuned.model
             last = [step.loss for step in tuned.history[-max(self.steps // 10, 1) :]]
-            plain, flipped = (
-                mean_dice(task, [self._predict(i.image, flips=f) for i in task.scored])
-                for f in (False, True)
-            )
-            yield Reached(count, plain, seconds, flipped, float(np.mean(last)))
+            masks = [self._predict(each.image) for each in task.scored]
+            loss = float(np.mean(last))
+            yield Reached(count, mean_dice(task, masks), seconds, loss)
 
-    def _predict(
-        self, image: NDArray[Any], *, flips: bool = False
-    ) -> NDArray[np.integer]:
-        found = napari_seg.predict(self.model, image, flips=flips)
-        labels: NDArray[np.integer] = found.labels
+    def _predict(self, image: NDArray[Any]) -> NDArray[np.integer]:
+        labels: NDArray[np.integer] = napari_seg.predict(self.model, image).labels
         return labels
 
     def _annotate(self, task: Task, count: int) -> float | None:

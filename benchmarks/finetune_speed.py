@@ -35,7 +35,7 @@ from napari_seg.training.loop import Budget, train
 from napari_seg.training.losses import LOSSES
 from napari_seg.training.sampling import CropSampler
 
-__all__ = ["run"]
+__all__ = ["MODELS", "run", "steps"]
 
 MODELS = ("nuclei", "nuclei-fast")
 ROUNDS, STEPS, STARTS = 5, 12, 5
@@ -44,7 +44,7 @@ SHARE, START_SECONDS = 0.9, 5.0
 
 def run() -> list[Row]:
     """Return a row for each model, and one for the start."""
-    return [*(_steps(name) for name in MODELS), _start()]
+    return [*(steps(name) for name in MODELS), _start()]
 
 
 def _sampler(model: SegmentationModel, options: FinetuneOptions) -> CropSampler:
@@ -55,7 +55,8 @@ def _sampler(model: SegmentationModel, options: FinetuneOptions) -> CropSampler:
     return CropSampler(examples, options.crop, device=next(model.parameters()).device)
 
 
-def _steps(name: str) -> Row:
+def steps(name: str) -> Row:
+    """Return a row on the steps of a bundled model, on the best device here."""
     device = pick_device("auto")
     options = FinetuneOptions()
     ours, bare = [], []
@@ -81,12 +82,12 @@ def _steps(name: str) -> Row:
 def _rate_of_ours(
     model: SegmentationModel, sampler: CropSampler, options: FinetuneOptions
 ) -> float:
-    steps = train(model, sampler, options, Budget(steps=STEPS + 1))
-    with closing(steps):
+    training = train(model, sampler, options, Budget(steps=STEPS + 1))
+    with closing(training):
         # The first step is slower: memory, kernels.
-        next(steps)
+        next(training)
         start = time.perf_counter()
-        for _ in steps:
+        for _ in training:
             pass
     return STEPS / (time.perf_counter() - start)
 

@@ -1,6 +1,7 @@
-"""Megapixels per second on an NVIDIA GPU, and the network's own share of the time.
+"""Prediction and fine-tuning on an NVIDIA GPU beside the bare network.
 
-The same comparison as in :mod:`benchmarks.inference`: ``predict()`` on an image in
+Steps of fine-tuning per second as in :mod:`benchmarks.finetune_speed`. For prediction
+the same comparison as in :mod:`benchmarks.inference`: ``predict()`` on an image in
 memory, against the bare network over the same pixels in the same precision, already on
 the GPU.
 """
@@ -14,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from benchmarks import finetune_speed
 from benchmarks._report import Row, row
 from napari_seg.errors import NapariSegError
 from napari_seg.inference.device import mixed_precision
@@ -33,7 +35,10 @@ def run() -> list[Row]:
     if not torch.cuda.is_available():
         return [row("speed on a GPU", None, "measured", None, "no CUDA GPU here")]
     image = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), np.uint8)
-    return [_speed(arch, image) for arch in ARCHITECTURES]
+    return [
+        *(finetune_speed.steps(name) for name in finetune_speed.MODELS),
+        *(_speed(arch, image) for arch in ARCHITECTURES),
+    ]
 
 
 def _speed(arch: str, image: np.ndarray) -> Row:

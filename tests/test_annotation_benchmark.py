@@ -100,3 +100,21 @@ def test_windows_by_doubt_differ_and_do_not_overlap(data: Path) -> None:
     assert len(learner._places) == 2
     assert learner._places[0] == task.boxes[0]
     assert learner._places[1] != learner._places[0]
+
+
+def test_an_arm_is_named_with_the_options_that_it_changes() -> None:
+    options = annotation.options_of("ours+norm_statistics=kept+intensity=0+crop=96")
+    assert (options.norm_statistics, options.crop) == ("kept", 96)
+    assert options.augmentation.intensity == 0
+    assert options.augmentation.scale == annotation.OPTIONS["ours"].augmentation.scale
+    assert annotation.start_of("nuclei+crop=96", "plate", []) == ("nuclei", False)
+    with pytest.raises(AttributeError):
+        annotation.options_of("ours+speed=1")
+
+
+def test_arms_are_compared_draw_by_draw() -> None:
+    arms = {"scratch": {4: [0.5, 0.8]}, "ours": {4: [0.6, 0.79]}}
+    line = annotation._against_others("plate", arms, 4)
+    assert line["figure"] == "0.695"
+    assert line["met"] is False, "the draws differ by more than the arms do"
+    assert "ours +0.045, better in 1" in line["detail"]
