@@ -535,6 +535,13 @@ class TestBlendedStatistics:
         expected = other.train(bool(share))(x).detach()
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
+    def test_statistics_are_not_rounded_in_half_precision(self) -> None:
+        layer, x = self.layer(), (torch.randn(4, 3, 8, 8) + 100).bfloat16()
+        mean, variance = layer._of_batch(x.to(memory_format=torch.channels_last))
+        values = x.float().transpose(0, 1).flatten(1)
+        np.testing.assert_allclose(mean, values.mean(dim=1), rtol=1e-5)
+        np.testing.assert_allclose(variance, values.var(1, correction=0), rtol=1e-3)
+
     def test_prediction_ends_up_with_the_same_statistics(self) -> None:
         layer, x = self.layer(), torch.randn(4, 3, 8, 8)
         for _ in range(200):
