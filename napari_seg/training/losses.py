@@ -151,7 +151,7 @@ def dice_loss(
 
 
 def _dice(pixels: Tensor, ids: Tensor, class_weights: ClassWeights) -> Tensor:
-    truth = _one_hot(ids, pixels)
+    truth = _one_hot(ids, pixels).float()
     # Sums over many pixels: half precision would saturate at 65504.
     probabilities = _probabilities(pixels).float()
     overlap = (probabilities * truth).sum(dim=0)

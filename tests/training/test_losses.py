@@ -303,10 +303,13 @@ def test_dice_and_cross_entropy_are_monais():
     )
 
 
-def test_dice_counts_beyond_the_range_of_half_precision():
-    logits = torch.zeros(1, 2, 300, 300, dtype=torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_dice_counts_beyond_the_range_of_half_precision(dtype):
+    logits = torch.zeros(1, 2, 300, 300, dtype=dtype)
     target = torch.randint(2, (1, 300, 300), generator=torch.Generator().manual_seed(0))
     assert float(dice_loss(logits, target)) == pytest.approx(0.5, abs=0.01)
+    target[:] = 1
+    assert float(dice_loss(logits, target)) == pytest.approx(1 / 3, abs=0.01)
 
 
 @every_loss
