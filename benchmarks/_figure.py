@@ -25,6 +25,9 @@ _COLOURS = {
     "everything": "#000000",
 }
 _COLUMNS = 4
+#: Distance of the arms and of the first and last number from the edge, in octaves and
+#: as a factor.
+_APART, _MARGIN = 0.12, 1.4
 
 
 def draw_curves(curves: Curves, path: Path) -> None:
@@ -37,27 +40,47 @@ def draw_curves(curves: Curves, path: Path) -> None:
         ).ravel()
         for panel, (kind, arms) in zip(panels, curves.items(), strict=False):
             panel.set_title(kind.replace("_", " "), fontsize=8)
-            for arm, colour in _COLOURS.items():
-                if found := arms.get(arm):
-                    counts = sorted(found)
-                    low, high = ([f(found[n]) for n in counts] for f in (min, max))
-                    means = [sum(found[n]) / len(found[n]) for n in counts]
-                    line = "-" if arm == "ours" else "--"
-                    panel.plot(counts, means, line, color=colour, label=arm)
-                    panel.fill_between(counts, low, high, color=colour, alpha=0.12)
+            shown = [arm for arm in _COLOURS if arm in arms]
+            for index, arm in enumerate(shown):
+                found, counts = arms[arm], sorted(arms[arm])
+                means = [sum(found[n]) / len(found[n]) for n in counts]
+                below = [m - min(found[n]) for m, n in zip(means, counts, strict=True)]
+                above = [max(found[n]) - m for m, n in zip(means, counts, strict=True)]
+                # Side by side, so that ranges do not hide each other.
+                shift = 2 ** (_APART * (index - (len(shown) - 1) / 2))
+                panel.errorbar(
+                    [n * shift for n in counts],
+                    means,
+                    (below, above),
+                    fmt="o-" if arm == "ours" else "s--",
+                    markersize=3.5,
+                    linewidth=1,
+                    color=_COLOURS[arm],
+                    label=arm,
+                )
             panel.set_xscale("log", base=2)
-            panel.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
-            panel.set_ylim(0, 1)
+            counts = sorted({n for found in arms.values() for n in found})
+            panel.set_xticks(counts, list(map(str, counts)))
+            panel.set_xlim(counts[0] / _MARGIN, counts[-1] * _MARGIN)
+            panel.minorticks_off()
+            panel.set_ylim(0, 1.04)
+            panel.tick_params(labelbottom=True)
             panel.grid(alpha=0.25)
         for panel in panels[len(curves) :]:
             panel.set_axis_off()
         figure.supxlabel("accepted windows of 96 × 96 px")
         figure.supylabel("mean Dice on untouched images")
-        lines = {
-            line.get_label(): line for panel in panels for line in panel.get_lines()
+        found = [panel.get_legend_handles_labels() for panel in panels]
+        handles = {
+            label: handle
+            for some, labels in found
+            for handle, label in zip(some, labels, strict=True)
         }
         figure.legend(
-            lines.values(), lines.keys(), loc="outside upper center", ncols=len(lines)
+            handles.values(),
+            handles.keys(),
+            loc="outside upper center",
+            ncols=len(handles),
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=120)
