@@ -182,13 +182,14 @@ def learner(arm: str, task: Task, start: str, steps: int) -> Arm:
         model = napari_seg.create_model(
             "unet", in_channels=task.channels, classes=task.classes, width=width
         )
+    name = arm.partition("+")[0]
     return Learner(
         model,
         options_of(arm),
         steps,
-        by_doubt=arm.startswith("next"),
-        strokes_only=arm.startswith("strokes"),
-        everything=arm.startswith("everything"),
+        by_doubt=name == "next",
+        strokes_only=name == "strokes",
+        everything=name == "everything",
     ).rounds
 
 
@@ -228,10 +229,6 @@ def _all_of(*given: Any) -> list[Measured]:
     return list(measure(*given))
 
 
-def _limit_threads(count: int) -> None:
-    torch.set_num_threads(count)
-
-
 def measure_all(
     wanted: Sequence[tuple[str, str, int]],
     jobs: int,
@@ -245,9 +242,8 @@ def measure_all(
             yield from measure(kind, arm, seed, steps, rounds, generic)
         return
     threads = max((os.cpu_count() or 1) // jobs, 1)
-    with ProcessPoolExecutor(
-        jobs, get_context("spawn"), _limit_threads, (threads,)
-    ) as pool:
+    spawning = get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawning, torch.set_num_threads, (threads,)) as pool:
         running = [pool.submit(_all_of, *w, steps, rounds, generic) for w in wanted]
         for each in as_completed(running):
             yield from each.result()

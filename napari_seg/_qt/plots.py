@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ __all__ = ["CurvePlot"]
 #: Milliseconds between two drawings: ten times a second is as fast as eyes follow.
 _INTERVAL = 100
 _HEIGHT = 136
+#: Room for the legend above curves that may end anywhere, as a share of their range.
+_HEADROOM = 0.4
 
 Curve = tuple[Sequence[float], Sequence[float]]
 
@@ -61,11 +64,12 @@ class CurvePlot(QWidget):
         self._plot.getAxis("bottom").enableAutoSIPrefix(False)
         # Half a tick label stands above the highest tick.
         self._plot.getPlotItem().setContentsMargins(0, 8, 8, 2)
-        # Scores lie high and losses fall: below the ones, right above the others.
+        # Scores lie high: below them. Others may end anywhere: above them all.
         corner = (4, -4) if bounded else (-4, 4)
         self._plot.addLegend(offset=corner, labelTextSize="8pt", colCount=2)
         if bounded:
             self._plot.setYRange(0, 1, padding=0.02)
+        self._bounded = bounded
         self._curves: dict[str, pg.PlotDataItem] = {}
         self._pending: dict[str, Curve] | None = None
         self._timer = QTimer(self)
@@ -112,3 +116,7 @@ class CurvePlot(QWidget):
                 pen = pg.mkPen(color, width=2)
                 self._curves[name] = self._plot.plot(pen=pen, name=name)
             self._curves[name].setData(list(x), list(y))
+        values = [v for _, y in curves.values() for v in y if math.isfinite(v)]
+        if values and not self._bounded:
+            low, high = min(values), max(values)
+            self._plot.setYRange(low, high + _HEADROOM * (high - low))

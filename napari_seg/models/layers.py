@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,10 @@ __all__ = [
 
 #: Below so many values of a channel in a batch, their mean and variance say little.
 _FEW_VALUES = 16
+#: Logarithm of the ratio of old and new variances of a layer, median over its channels,
+#: beyond which the old ones do not fit: deviations five times as large or small. From
+#: `nuclei` and `generic` to images of eight kinds it came to 2.9 at most in 22 steps.
+_STRANGE = math.log(25)
 
 
 @dataclass(frozen=True)
@@ -28,14 +33,15 @@ class Prior:
 
     The mean and the variance that normalise are those of a mixture of both (as
     Schneider et al. 2020, arXiv:2006.16971, adapt a network to images of another
-    kind).
+    kind). A layer's old statistics count only as long as they fit: normalised by some
+    that are far off, all features are alike, and nothing is learned.
 
     Attributes
     ----------
     mean, variance : Tensor
         Of each channel, shape (C,).
     share : float
-        What the batch counts for, 0 to 1.
+        What the batch counts for, 0 to 1, where they fit.
     """
 
     mean: Tensor
@@ -44,12 +50,18 @@ class Prior:
 
     def blended(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and variance of the mixture with those of a batch, (C,) each."""
-        blend = torch.lerp(self.mean, mean, self.share)
-        spread = torch.lerp(self.variance, variance, self.share)
+        share = self._share(variance)
         far = mean - self.mean
-        return blend, torch.addcmul(
-            spread, far, far, value=self.share * (1 - self.share)
-        )
+        blend = torch.lerp(self.mean, mean, share)
+        spread = torch.lerp(self.variance, variance, share)
+        return blend, torch.addcmul(spread, far.square(), share * (1 - share))
+
+    def _share(self, variance: Tensor) -> Tensor:
+        """Return what the batch counts for; a tensor, so that no GPU is waited for."""
+        tiny = torch.finfo(variance.dtype).tiny
+        ratios = variance.clamp_min(tiny) / self.variance.clamp_min(tiny)
+        strange = ratios.log().median().abs() > _STRANGE
+        return torch.where(strange, 1.0, self.share)
 
 
 class BatchNorm2d(nn.BatchNorm2d):

@@ -522,12 +522,11 @@ class _Average:
         self._decay = decay
         self._mean = self._snapshot()
         self._kept: dict[str, Tensor] | None = None
-        self._updated = False
-        # These stay the tensors of the model: whatever is loaded is copied into them.
-        self._live = model.state_dict()
-        self._floats = [
-            key for key, value in self._live.items() if value.is_floating_point()
-        ]
+        # The tensors of the model themselves: whatever is loaded is copied into them.
+        state = model.state_dict()
+        floats = [key for key, value in state.items() if value.is_floating_point()]
+        self._averaged = [[each[key] for key in floats] for each in (self._mean, state)]
+        self._counted = [(self._mean[k], state[k]) for k in state.keys() - set(floats)]
 
     def _snapshot(self) -> dict[str, Tensor]:
         state = self._model.state_dict()
@@ -536,25 +535,14 @@ class _Average:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move the average towards the model; young averages forget faster."""
-        self._updated = True
         decay = min(self._decay, (1 + step) / (10 + step))
         # All in one call: the many small ones would cost more than the arithmetic.
-        get_ema_multi_avg_fn(decay)(
-            [self._mean[key] for key in self._floats],
-            [self._live[key] for key in self._floats],
-            step,
-        )
-
-    def _count(self) -> None:
-        """Take over what is counted, not averaged: the batches seen."""
-        if not self._updated:
-            return
-        for key in self._live.keys() - set(self._floats):
-            self._mean[key].copy_(self._live[key])
+        get_ema_multi_avg_fn(decay)(*self._averaged, step)
+        for mean, value in self._counted:
+            mean.copy_(value)
 
     def applied(self) -> _Swap:
         """Return a context in which the model has the averaged weights."""
-        self._count()
         return _Swap(self._model, self._mean, self._snapshot())
 
     def keep(self) -> None:
@@ -563,7 +551,6 @@ class _Average:
 
     def finish(self, *, best: bool) -> None:
         """Give the model the best average, if there is one, or the last."""
-        self._count()
         kept = self._kept if best else None
         self._model.load_state_dict(self._mean if kept is None else kept)
 

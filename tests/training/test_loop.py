@@ -451,6 +451,18 @@ class TestWhatStays:
         list(train(model, sampler, options, Budget(steps=8)))
         assert modes == [True] * 6 + [False] * 2
 
+    def test_statistics_of_other_images_do_not_hinder(self, tiny_unet, sampler):
+        """A start from afar learned nothing where they were kept."""
+        model = tiny_unet()
+        with torch.no_grad():
+            for layer in model.modules():
+                if isinstance(layer, torch.nn.BatchNorm2d):
+                    layer.running_mean += 3
+                    layer.running_var *= 100
+        options = changed(norm_statistics="auto")
+        steps = list(train(model, sampler, options, Budget(steps=80)))
+        assert steps[-1].loss < 0.5 * steps[0].loss
+
     def test_statistics_are_trained_throughout_if_asked(self, tiny_unet, sampler):
         model, modes = tiny_unet(), []
         model.bottleneck[1].running_mean += 0.1
@@ -534,6 +546,13 @@ class TestBlendedStatistics:
         found = layer(x).detach()
         expected = other.train(bool(share))(x).detach()
         np.testing.assert_allclose(found, expected, atol=1e-4)
+
+    def test_old_statistics_that_do_not_fit_do_not_count(self) -> None:
+        layer, x = self.layer(), torch.randn(4, 3, 8, 8)
+        layer.prior = replace(layer.prior, variance=layer.prior.variance * 100)
+        other = copy.deepcopy(layer)
+        other.prior = None
+        np.testing.assert_allclose(layer(x).detach(), other(x).detach(), atol=1e-4)
 
     def test_statistics_are_not_rounded_in_half_precision(self) -> None:
         layer, x = self.layer(), (torch.randn(4, 3, 8, 8) + 100).bfloat16()
