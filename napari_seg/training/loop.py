@@ -55,7 +55,7 @@ _FUSED = ("cpu", "cuda")
 _ENOUGH_CROPS = 4
 
 #: What the statistics of a batch count for in "auto", beside those of the start. By a
-#: batch alone a network forgets what it knew of images unlike the few labelled ones.
+#: batch alone a network is worse on images that are unlike the few labelled ones.
 _SHARE_OF_BATCH = 0.25
 
 #: Share of the budget after which "auto" keeps the statistics of every layer: the
