@@ -31,6 +31,18 @@ __all__ = [
 #: for segmentation.
 OWN = "napari-seg"
 
+_AXIS_NAMES = {
+    name: letters
+    for letters, names in {
+        "T": ("t", "time"),
+        "Z": ("z", "depth"),
+        "C": ("c", "ch", "channel", "channels"),
+        "Y": ("y",),
+        "X": ("x",),
+    }.items()
+    for name in names
+}
+
 
 class ViewerLink(QObject):
     """Follows the layers of one viewer.
@@ -82,7 +94,7 @@ class ViewerLink(QObject):
         The saved work is found by it, and the file will open under it again.
         """
         name = self._first_names.setdefault(layer, layer.name)
-        return ImageSource(name, layer.data, bool(layer.rgb))
+        return ImageSource(name, layer.data, bool(layer.rgb), _labelled_axes(layer))
 
     def add_mask(self, image: Image, labels: NDArray[np.uint8], name: str) -> Labels:
         """Show the mask over its image, ready for the brush.
@@ -127,6 +139,15 @@ class ViewerLink(QObject):
         self.viewer.events.theme.disconnect(self._theme_changed)
         for layer in self.viewer.layers:
             layer.events.name.disconnect(self._layers_changed)
+
+
+def _labelled_axes(layer: Image) -> str | None:
+    """Return the axes as the layer's own labels name them, if they all do."""
+    labels = [str(label).lower() for label in getattr(layer, "axis_labels", ())]
+    letters = "".join(_AXIS_NAMES.get(label, "") for label in labels)
+    complete = len(set(letters)) == len(labels) and {"Y", "X"} <= set(letters)
+    # The samples of RGB are no axis of the layer.
+    return letters if complete and not layer.rgb else None
 
 
 def camera(viewer: Any) -> Any:

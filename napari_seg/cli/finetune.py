@@ -166,7 +166,7 @@ def _adapted(
     from napari_seg.models.registry import adapt_model
 
     counts, spec = channel_counts(pairs), model.spec
-    accepted = {1, 3} if spec.gray_as_rgb else {spec.in_channels}
+    accepted = {spec.in_channels, 1 if spec.gray_as_rgb else spec.plane_channels}
     fits = counts <= accepted
     if not fits and not (given.adapt_channels and len(counts) == 1):
         has = " or ".join(map(str, sorted(counts)))

@@ -20,6 +20,7 @@ from napari_seg.inference.axes import read_axes
 from napari_seg.inference.normalization import channel_ranges
 from napari_seg.models.spec import ModelSpec
 from napari_seg.scoring.confusion import UNKNOWN
+from napari_seg.training.examples import planes_of
 
 __all__ = [
     "Labelled",
@@ -104,7 +105,8 @@ class Planes:
     def _add(self, pair: Labelled, spec: ModelSpec) -> None:
         shape, dtype = pair.image.shape, pair.image.dtype
         try:
-            reading = read_axes(shape, dtype, spec, pair.axes)
+            plane = shape if pair.axes == "YXC" else ()
+            reading = read_axes(shape, dtype, planes_of(spec, plane), pair.axes)
         except ImageError as error:
             raise type(error)(f"{pair.name}: {error}") from error
         ranges = pair.ranges

@@ -78,6 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="depthwise separable convolutions in deeplabv3plus: fewer weights",
     )
     parser.add_argument(
+        "--slices",
+        type=int,
+        default=1,
+        metavar="N",
+        help="2.5-D: the network sees N neighbouring slices of a stack, and segments "
+        "the one in their middle; odd (default: 1)",
+    )
+    parser.add_argument(
         "--classes",
         type=class_names,
         metavar="A,B,C",
@@ -150,11 +158,16 @@ def _new_model(
     from napari_seg.models.registry import create_model
 
     counts = channel_counts(pairs)
+    if given.slices > 1 and len(counts) > 1:
+        raise InputError(
+            "Gray and RGB images together cannot train a model with --slices; give "
+            "images of one kind."
+        )
     torch.manual_seed(given.seed)
     with show_fetching(given.progress) as on_progress:
         return create_model(
             given.arch,
-            in_channels=max(counts),
+            in_channels=max(counts) * given.slices,
             classes=_classes(given.classes, pairs),
             encoder=given.encoder,
             width=given.width,
@@ -162,6 +175,7 @@ def _new_model(
             separable=given.separable,
             name=name,
             gray_as_rgb=len(counts) > 1,
+            slices=given.slices,
             encoder_weights=given.encoder_weights,
             on_progress=on_progress,
         )

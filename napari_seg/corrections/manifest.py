@@ -52,6 +52,10 @@ class ImageEntry:
         Shape of its mask, (..., Y, X).
     source : str or None
         File it was opened from.
+    axes : str or None
+        How it was read last, one letter for each axis.
+    channels : tuple of int or None
+        Which of its channels the model took, where the user chose them.
     """
 
     id: str
@@ -59,6 +63,19 @@ class ImageEntry:
     fingerprint: str
     shape: tuple[int, ...]
     source: str | None = None
+    axes: str | None = None
+    channels: tuple[int, ...] | None = None
+
+    def is_of(self, fingerprint: str, shape: tuple[int, ...], axes: str | None) -> bool:
+        """Whether a mask of these axes of an image is this one."""
+        same = (self.fingerprint, self.shape) == (fingerprint, shape)
+        known = self.axes is not None and axes is not None
+        return same and (not known or _order(self.axes) == _order(axes))
+
+
+def _order(axes: str | None) -> str:
+    """Return which of rows and columns comes first."""
+    return "".join(letter for letter in axes or "" if letter in "YX")
 
 
 @dataclass(frozen=True)
@@ -129,7 +146,14 @@ def _class(entry: dict[str, Any]) -> ProjectClass:
 
 
 def _image(entry: dict[str, Any]) -> ImageEntry:
-    image = ImageEntry(**{**entry, "shape": tuple(entry["shape"])})
+    channels = entry.get("channels")
+    image = ImageEntry(
+        **{
+            **entry,
+            "shape": tuple(entry["shape"]),
+            "channels": None if channels is None else tuple(channels),
+        }
+    )
     # The id becomes a path: a damaged or foreign file must not lead out of the folder.
     if safe_name(image.id) != image.id:
         raise ValueError(f"image id {image.id!r}")

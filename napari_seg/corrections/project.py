@@ -159,28 +159,36 @@ class Project:
         fingerprint: str,
         shape: tuple[int, ...],
         source: str | None = None,
+        *,
+        axes: str | None = None,
+        channels: tuple[int, ...] | None = None,
     ) -> ImageEntry:
         """Return the entry of an image, which is made if the image is new.
 
-        An image is known by its fingerprint and shape, whatever its name is now.
+        An image is known by its fingerprint and shape, whatever its name is now; read
+        with other axes it is another one. How it is read is saved anew.
 
         Raises
         ------
         StorageError
             If the image is new and the project cannot be written to.
         """
-        for entry in self._content.images:
-            if entry.fingerprint == fingerprint and entry.shape == tuple(shape):
-                return entry
-        entry = ImageEntry(
-            f"{safe_name(name)[:50]}-{fingerprint[:8]}",
-            name,
-            fingerprint,
-            tuple(shape),
-            source,
-        )
-        self._update(images=(*self._content.images, entry))
-        return entry
+        images = list(self._content.images)
+        for place, entry in enumerate(images):
+            if entry.is_of(fingerprint, tuple(shape), axes):
+                read = replace(entry, axes=axes or entry.axes, channels=channels)
+                images[place] = entry if self.read_only else read
+                break
+        else:
+            place, new = len(images), f"{safe_name(name)[:50]}-{fingerprint[:8]}"
+            taken = sum(each.id.startswith(new) for each in images)
+            new += f"-{taken + 1}" if taken else ""
+            images.append(
+                ImageEntry(new, name, fingerprint, tuple(shape), source, axes, channels)
+            )
+        if tuple(images) != self._content.images:
+            self._update(images=tuple(images))
+        return images[place]
 
     def open_store(
         self, image: ImageEntry, on_error: ErrorListener | None = None

@@ -4,13 +4,15 @@ An image is any array with ``shape``, ``dtype`` and NumPy indexing: NumPy, memor
 dask, zarr. Its *axes string* names each axis with one letter: ``Y`` and ``X`` span the
 plane that the network sees, ``C`` (or ``S``, samples of RGB) holds the channels, and
 over ``T``, ``Z``, ``Q`` and ``I`` the prediction goes plane by plane.
+
+A 2.5-D model sees a plane with its neighbours along ``Z``, as further channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise, product
+from dataclasses import dataclass, replace
+from itertools import chain, combinations, islice, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -19,13 +21,21 @@ from numpy.typing import DTypeLike, NDArray
 from napari_seg.errors import ChannelError, ImageError
 from napari_seg.models.spec import MIN_SIDE, ModelSpec
 
-__all__ = ["AxesReading", "Box", "as_array", "read_axes"]
+__all__ = [
+    "AxesReading",
+    "Box",
+    "as_array",
+    "channel_choices",
+    "guess_axes",
+    "read_axes",
+]
 
 #: Rows and columns of a plane, as slices with plain bounds.
 Box = tuple[slice, slice]
 
 _LOOPED = "IQTZ"
 _CHANNEL = "CS"
+_MOST_CHOICES = 100
 
 
 @dataclass(frozen=True)
@@ -39,13 +49,32 @@ class AxesReading:
         ``CYX`` or ``ZYXC``.
     shape : tuple of int
         Shape of the image.
-    channels : int
-        Channels that are read: an alpha channel is left out.
+    picked : tuple of int
+        Channels of the image that are read, from 0, in the order in which the model
+        takes them; ``(0,)`` without a channel axis.
+    slices : int
+        Planes along Z that are read as channels of the one in their middle, odd.
     """
 
     axes: str
     shape: tuple[int, ...]
-    channels: int
+    picked: tuple[int, ...]
+    slices: int = 1
+
+    @property
+    def channels(self) -> int:
+        """Channels of a plane as it is read, those of its neighbours included."""
+        return len(self.picked) * self.slices
+
+    @property
+    def available(self) -> int:
+        """Channels of the image."""
+        return self.length("C") if "C" in self.axes else 1
+
+    @property
+    def alone(self) -> AxesReading:
+        """The same without neighbouring slices."""
+        return replace(self, slices=1)
 
     @property
     def leading(self) -> str:
@@ -92,26 +121,57 @@ class AxesReading:
         Returns
         -------
         ndarray
-            (C, Y, X) in the image's dtype; a view where the image allows it.
+            (C, Y, X) in the image's dtype; a view where the image allows it. The
+            channels of the lowest slice come first; beyond the ends of a stack its
+            outermost slice is repeated.
         """
+        place = dict(zip(self.leading, map(int, index), strict=True))
+        place.setdefault("Z", 0)
+        last = self.length("Z") - 1 if "Z" in self.axes else 0
+        first = place["Z"] - self.slices // 2
+        slices = np.clip(range(first, first + self.slices), 0, last).tolist()
+        read = {z: self._read(image, place | {"Z": z}, box) for z in set(slices)}
+        if self.slices == 1:
+            return read[place["Z"]]
+        return np.concatenate([read[z] for z in slices])
+
+    def _read(self, image: Any, place: dict[str, int], box: Box | None) -> NDArray[Any]:
+        first, count = self.picked[0], len(self.picked)
+        if self.picked == tuple(range(first, first + count)):
+            return self._read_run(image, place, box, slice(first, first + count))
+        runs = (slice(each, each + 1) for each in self.picked)
+        return np.concatenate([self._read_run(image, place, box, run) for run in runs])
+
+    def _read_run(
+        self, image: Any, place: dict[str, int], box: Box | None, channels: slice
+    ) -> NDArray[Any]:
+        # Neighbouring channels only: few lazy arrays take a list of indices.
         rows, columns = box or (slice(None), slice(None))
-        key: dict[str, Any] = dict(zip(self.leading, map(int, index), strict=True))
-        key |= {"Y": rows, "X": columns, "C": slice(0, self.channels)}
+        key: dict[str, Any] = {**place, "Y": rows, "X": columns, "C": channels}
         part = np.asarray(image[tuple(key[letter] for letter in self.axes)])
         kept = [letter for letter in self.axes if letter not in _LOOPED]
         if "C" not in kept:
             part, kept = part[np.newaxis], ["C", *kept]
         return part.transpose([kept.index(letter) for letter in "CYX"])
 
+    @property
+    def layout(self) -> str:
+        """The axes of the mask as they lie in the image; all but Y and X look alike.
+
+        Where two readings have the same, a mask of one is a mask of the other.
+        """
+        return "".join(a if a in "YX" else "-" for a in self.axes if a != "C")
+
     def describe(self) -> str:
         """Return the reading for people: ``T 8 × Z 21 × Y 512 × X 512, 2 channels``."""
         lengths = [f"{letter} {self.length(letter)}" for letter in self.leading + "YX"]
         text = " × ".join(lengths)
-        if "C" not in self.axes:
-            return text
-        alpha = ", alpha left out" if self.channels < self.length("C") else ""
-        plural = "" if self.channels == 1 else "s"
-        return f"{text}, {self.channels} channel{plural}{alpha}"
+        if "C" in self.axes:
+            has_alpha = self.picked == (0, 1, 2) and self.available == 4
+            count = 3 if has_alpha else self.available
+            alpha = ", alpha left out" if has_alpha else ""
+            text += f", {count} channel{'s' * (count != 1)}{alpha}"
+        return text if self.slices == 1 else f"{text}, {self.slices} slices at a time"
 
 
 def as_array(image: Any) -> Any:
@@ -154,11 +214,12 @@ def read_axes(
     spec: ModelSpec,
     axes: str | None = None,
     rgb: bool = False,
+    channels: Sequence[int] | None = None,
 ) -> AxesReading:
     """Decide what each axis of an image means to a model.
 
     Without `axes`, Y and X are the last two axes that are not channels. The last axis
-    holds the channels if `rgb` is set, if its length is ``spec.in_channels``, or if
+    holds the channels if `rgb` is set, if its length is ``spec.plane_channels``, or if
     it is 4 (RGBA) and the model takes three. Otherwise the first axis before Y and X
     of that length holds them, unless the model takes one channel, or takes gray images
     as well as RGB: to those a stack is a stack. All further axes are looped over,
@@ -176,6 +237,9 @@ def read_axes(
         One letter for each axis out of T, Z, Q, I (looped over), C or S, Y and X.
     rgb : bool
         Whether the last axis is known to hold RGB or RGBA, as in a napari layer.
+    channels : sequence of int or None
+        Which channels the model takes, from 0, in its order; None is all of them, of
+        RGBA the first three.
 
     Returns
     -------
@@ -193,31 +257,82 @@ def read_axes(
     _check_array(sizes, np.dtype(dtype))
     letters = _guess(sizes, spec, rgb) if axes is None else _parse(axes, sizes)
     available = sizes[letters.index("C")] if "C" in letters else 1
-    is_rgb = spec.in_channels == 3 and (rgb or letters.endswith("C"))
-    channels = 3 if is_rgb and available == 4 else available
-    reading = AxesReading(letters, sizes, channels)
+    if channels is None:
+        is_rgb = spec.plane_channels == 3 and (rgb or letters.endswith("C"))
+        picked = tuple(range(3 if is_rgb and available == 4 else available))
+    else:
+        picked = _pick(channels, available, letters)
+    reading = AxesReading(letters, sizes, picked, spec.slices)
     _check_plane(reading, spec)
     _check_channels(reading, spec)
     return reading
 
 
+def guess_axes(ndim: int) -> str:
+    """Return the letters of an image of which nothing is known, or empty.
+
+    ``ZYX`` for three axes, ``TZYX`` for four.
+    """
+    looped = ndim - 2
+    if not 0 <= looped <= len(_LOOPED):
+        return ""
+    return _LOOPED[len(_LOOPED) - looped :] + "YX"
+
+
+def channel_choices(available: int, spec: ModelSpec) -> list[tuple[int, ...]]:
+    """Return what a model could take of an image's channels, the first choice first.
+
+    Parameters
+    ----------
+    available : int
+        Channels of the image.
+    spec : ModelSpec
+        Of the model.
+
+    Returns
+    -------
+    list of tuple of int
+        Channels in their order in the image, from 0; at most 100 choices.
+    """
+    takes = spec.plane_channels
+    counts = {takes, 1} if spec.gray_as_rgb else {takes}
+    found = chain.from_iterable(
+        combinations(range(available), count) for count in sorted(counts, reverse=True)
+    )
+    return list(islice(found, _MOST_CHOICES))
+
+
+def _pick(channels: Sequence[int], available: int, letters: str) -> tuple[int, ...]:
+    picked = tuple(int(channel) for channel in channels)
+    if not picked or len(set(picked)) < len(picked):
+        raise ImageError(f"Channels {picked} were asked for; name each of them once.")
+    if not all(0 <= channel < available for channel in picked):
+        has = f"the channels 0 to {available - 1}" if available > 1 else "one channel"
+        hint = "" if "C" in letters else ' Name the axes if one holds channels: "CYX".'
+        raise ImageError(
+            f"Channels {picked} were asked for; the image, read as axes {letters}, has "
+            f"{has}.{hint}"
+        )
+    return picked
+
+
 def _guess(shape: tuple[int, ...], spec: ModelSpec, rgb: bool) -> str:
     channel = _channel_axis(shape, spec, rgb)
     n_looped = len(shape) - 2 - (channel is not None)
-    if not 0 <= n_looped <= len(_LOOPED):
+    letters = list(guess_axes(n_looped + 2))
+    if not letters:
         raise ImageError(
             f"An image of shape {shape} has too "
             f"{'few' if n_looped < 0 else 'many'} axes; "
             'pass axes, such as "TZYX" or "YXC", or a part of the image.'
         )
-    letters = list(_LOOPED[len(_LOOPED) - n_looped :] + "YX")
     if channel is not None:
         letters.insert(channel, "C")
     return "".join(letters)
 
 
 def _channel_axis(shape: tuple[int, ...], spec: ModelSpec, rgb: bool) -> int | None:
-    wanted, last = spec.in_channels, len(shape) - 1
+    wanted, last = spec.plane_channels, len(shape) - 1
     accepted = {wanted, 4} if wanted == 3 else {wanted}
     if rgb or (last >= 2 and shape[-1] in accepted):
         return last
@@ -278,8 +393,8 @@ def _check_plane(reading: AxesReading, spec: ModelSpec) -> None:
 
 
 def _check_channels(reading: AxesReading, spec: ModelSpec) -> None:
-    has = reading.channels
-    if has == spec.in_channels or (has == 1 and spec.gray_as_rgb):
+    has = len(reading.picked)
+    if has == spec.plane_channels or (has == 1 and spec.gray_as_rgb):
         return
     remedy = f"Use a model that takes {has} (adapt_model(model, in_channels={has}))"
     if has > 1:
@@ -294,4 +409,4 @@ def _check_channels(reading: AxesReading, spec: ModelSpec) -> None:
 
 
 def _accepted(spec: ModelSpec) -> str:
-    return "1 or 3" if spec.gray_as_rgb else str(spec.in_channels)
+    return "1 or 3" if spec.gray_as_rgb else str(spec.plane_channels)

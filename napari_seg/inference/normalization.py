@@ -57,6 +57,10 @@ def channel_ranges(
         has the range 0 to 1, and an 8-bit one 0 to 255 for a network that was trained
         on photographs (``full_range``).
     """
+    if reading.slices > 1:
+        # The slices of a channel are of one kind.
+        ranges = channel_ranges(image, reading.alone, normalization)
+        return np.tile(ranges, (reading.slices, 1))
     if image.dtype.kind == "b":
         return np.tile([0.0, 1.0], (reading.channels, 1))
     if normalization.full_range and image.dtype == np.uint8:

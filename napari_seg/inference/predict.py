@@ -91,6 +91,7 @@ def predict(
     confidence: bool = False,
     *,
     rgb: bool = False,
+    channels: Sequence[int] | None = None,
     halo: int | None = None,
     flips: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
@@ -115,6 +116,8 @@ def predict(
         Whether to move the borders to edges of the image, or how.
     rgb : bool
         Whether the last axis is known to be RGB or RGBA.
+    channels : sequence of int or None
+        Which channels the model takes, from 0, in its order; None is all.
     on_progress : callable or None
         Called with the numbers of finished and of all tiles after each.
 
@@ -138,11 +141,16 @@ def predict(
         confidence=confidence,
         crf_options=crf if isinstance(crf, CRFOptions) else CRFOptions(),
     )
-    reading = read_axes(image.shape, image.dtype, model.spec, axes, rgb)
+    reading = read_axes(image.shape, image.dtype, model.spec, axes, rgb, channels)
     labels = np.zeros(reading.spatial_shape, np.uint8)
     sure = np.zeros(reading.spatial_shape, np.float32) if confidence else None
     for result in stream(
-        model, image, axes=reading.axes, rgb=rgb, device=device, options=options
+        model,
+        image,
+        axes=reading.axes,
+        channels=reading.picked,
+        device=device,
+        options=options,
     ):
         labels[result.region] = result.labels
         if sure is not None:
@@ -158,6 +166,7 @@ def stream(
     *,
     axes: str | None = None,
     rgb: bool = False,
+    channels: Sequence[int] | None = None,
     device: str | torch.device = "auto",
     options: PredictOptions | None = None,
     first: Box | None = None,
@@ -178,7 +187,7 @@ def stream(
 
     Parameters
     ----------
-    model, image, axes, rgb, device
+    model, image, axes, rgb, channels, device
         As in :func:`predict`.
     options : PredictOptions or None
         Tile, halo, CRF, mirror images, confidence.
@@ -206,7 +215,7 @@ def stream(
         As :func:`predict`.
     """
     image = as_array(image)
-    reading = read_axes(image.shape, image.dtype, model.spec, axes, rgb)
+    reading = read_axes(image.shape, image.dtype, model.spec, axes, rgb, channels)
     chosen = pick_device(device)
     options = options or PredictOptions()
     crf = options.crf_options if options.crf else None

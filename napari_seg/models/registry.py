@@ -82,6 +82,7 @@ def create_model(
     separable: bool = False,
     name: str = "",
     gray_as_rgb: bool = False,
+    slices: int = 1,
     encoder_weights: str | None = None,
     on_progress: Callable[[Fetched], None] | None = None,
 ) -> SegmentationModel:
@@ -92,7 +93,7 @@ def create_model(
     arch : str
         A key of :data:`ARCHITECTURES`.
     in_channels : int
-        Channels of the image.
+        Channels of the input: those of the image, times `slices`.
     classes : sequence of str
         Class names, the background first.
     encoder : str or None
@@ -100,7 +101,7 @@ def create_model(
     auxiliary_head : bool
         Add torchvision's ``aux_classifier`` (``fcn`` and ``deeplabv3``), which is
         used in training only.
-    width, depth, norm, output_stride, separable, name, gray_as_rgb
+    width, depth, norm, output_stride, separable, name, gray_as_rgb, slices
         See :class:`~napari_seg.models.spec.ModelSpec`.
     encoder_weights : str or None
         ``"imagenet"`` starts the encoder from torchvision's ImageNet weights, which
@@ -141,6 +142,7 @@ def create_model(
         separable=separable,
         auxiliary_head=auxiliary_head,
         gray_as_rgb=gray_as_rgb,
+        slices=slices,
     )
     if encoder_weights is None:
         return build(spec)
@@ -244,6 +246,7 @@ def adapt_model(
             in_channels=channels,
             classes=names,
             gray_as_rgb=old.gray_as_rgb and channels == old.in_channels,
+            slices=1 if channels % old.slices else old.slices,
             normalization=old.normalization.for_channels(channels),
         )
     )

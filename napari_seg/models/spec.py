@@ -108,6 +108,9 @@ class ModelSpec:
     gray_as_rgb : bool
         The three input channels are RGB, and a one-channel image is repeated over
         them: such a model takes both kinds of image.
+    slices : int
+        Neighbouring slices of a stack whose channels are all among the input channels,
+        the one to be segmented in their middle ("2.5-D"); odd, 1 is a plane alone.
     normalization : Normalization
         How intensities are scaled before the network sees them.
     temperature : float
@@ -129,6 +132,7 @@ class ModelSpec:
     separable: bool = False
     auxiliary_head: bool = False
     gray_as_rgb: bool = False
+    slices: int = 1
     normalization: Normalization = field(default_factory=Normalization)
     temperature: float = 1.0
     history: tuple[dict[str, Any], ...] = ()
@@ -137,6 +141,11 @@ class ModelSpec:
         if self.in_channels < 1:
             raise InputError(
                 f"in_channels is {self.in_channels}; it must be at least 1."
+            )
+        if self.slices < 1 or self.slices % 2 == 0 or self.in_channels % self.slices:
+            raise InputError(
+                f"slices is {self.slices}, in_channels is {self.in_channels}; slices "
+                "is odd, and each of them has the same number of channels."
             )
         if self.depth < 1 or (self.width is not None and self.width < 1):
             raise InputError(
@@ -151,8 +160,10 @@ class ModelSpec:
             )
         if len(set(self.classes)) != len(self.classes):
             raise InputError(f"Class names must differ: {', '.join(self.classes)}.")
-        if self.gray_as_rgb and self.in_channels != 3:
-            raise InputError("gray_as_rgb needs in_channels=3 (red, green, blue).")
+        if self.gray_as_rgb and (self.in_channels, self.slices) != (3, 1):
+            raise InputError(
+                "gray_as_rgb needs in_channels=3 (red, green, blue) and one slice."
+            )
         if len(self.normalization.mean or (0.0,)) not in (1, self.in_channels):
             raise InputError(
                 f"The normalisation has {len(self.normalization.mean or ())} means, "
@@ -164,6 +175,11 @@ class ModelSpec:
     def n_classes(self) -> int:
         """Number of classes, the background included."""
         return len(self.classes)
+
+    @property
+    def plane_channels(self) -> int:
+        """Channels of one slice."""
+        return self.in_channels // self.slices
 
     @property
     def label(self) -> str:

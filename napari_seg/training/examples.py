@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from napari_seg.models.spec import ModelSpec
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.training.sampling import Example, Origin
 
-__all__ = ["prepare_examples", "prepare_image"]
+__all__ = ["planes_of", "prepare_examples", "prepare_image"]
 
 
 def prepare_image(
@@ -29,7 +30,8 @@ def prepare_image(
     Parameters
     ----------
     image : array
-        (Y, X) or (Y, X, C), any real dtype.
+        (Y, X) or (Y, X, C), any real dtype. For a 2.5-D model C holds the neighbouring
+        slices, too; a plane alone is taken for its own neighbours.
     spec : ModelSpec
         Channels and normalisation.
     ranges : array of shape (C, 2), optional
@@ -47,13 +49,23 @@ def prepare_image(
     """
     pixels = np.asarray(image)
     axes = "YX" if pixels.ndim == 2 else "YXC"
-    reading = read_axes(pixels.shape, pixels.dtype, spec, axes)
+    reading = read_axes(pixels.shape, pixels.dtype, planes_of(spec, pixels.shape), axes)
     if ranges is None:
         ranges = channel_ranges(pixels, reading, spec.normalization)
     scaled = normalize(reading.plane(pixels), np.asarray(ranges, np.float64))
     if len(scaled) == 1 and spec.gray_as_rgb:
         scaled = np.repeat(scaled, spec.in_channels, axis=0)
     return np.ascontiguousarray(scaled)
+
+
+def planes_of(spec: ModelSpec, shape: Sequence[int]) -> ModelSpec:
+    """Return the spec by which to read (Y, X) or (Y, X, C).
+
+    Where the channels are all that a 2.5-D model takes, the neighbouring slices are
+    among them, and nothing is to be added.
+    """
+    with_neighbours = len(shape) == 3 and shape[2] == spec.in_channels
+    return replace(spec, slices=1) if with_neighbours else spec
 
 
 def prepare_examples(

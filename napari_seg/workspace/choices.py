@@ -119,6 +119,23 @@ class ModelChoice:
         spec = with_imagenet(spec) if wanted else spec
         return replace(self, spec=spec, imagenet=wanted)
 
+    def with_slices(self, slices: int) -> ModelChoice:
+        """Return the choice that sees so many neighbouring slices at a time.
+
+        Raises
+        ------
+        InputError
+            If the number is even, or the model takes RGB as well as gray images.
+        """
+        channels = self.spec.plane_channels * slices
+        spec = replace(
+            self.spec,
+            in_channels=channels,
+            slices=slices,
+            normalization=self.spec.normalization.for_channels(channels),
+        )
+        return replace(self, spec=spec)
+
 
 def choice_from_file(path: Path, label: str = "", version: str = "") -> ModelChoice:
     """Return the choice of a model file.

@@ -7,6 +7,7 @@ workspace.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from napari_seg.corrections.change import Pixels
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from napari_seg.corrections.store import ImageStore
     from napari_seg.workspace.workspace import Workspace
 
-__all__ = ["Past", "find_saved_work"]
+__all__ = ["Past", "SavedWork", "find_saved_work"]
 
 _PIECE = 1 << 20
 """Pixels brought back at once: a few milliseconds on the main thread."""
@@ -35,8 +36,30 @@ _PAUSE = 2.0
 Found = TypeVar("Found")
 
 
-def find_saved_work(source: ImageSource) -> tuple[str, float | None]:
-    """Return the fingerprint of an image, and when work on it was last saved.
+@dataclass(frozen=True)
+class SavedWork:
+    """What is known of an image from earlier days.
+
+    Attributes
+    ----------
+    mark : str
+        Fingerprint of the image.
+    saved_at : float or None
+        When work on it was last saved, in seconds since 1970; None if there is none.
+    axes : str or None
+        How it was read then.
+    channels : tuple of int or None
+        Which channels the model took, where the user chose them.
+    """
+
+    mark: str
+    saved_at: float | None = None
+    axes: str | None = None
+    channels: tuple[int, ...] | None = None
+
+
+def find_saved_work(source: ImageSource) -> SavedWork:
+    """Return what was saved of the work on an image.
 
     It reads a part of the image: call it beside the main thread.
     """
@@ -46,14 +69,15 @@ def find_saved_work(source: ImageSource) -> tuple[str, float | None]:
     try:
         project = Project.open(folder, read_only=True)
     except ProjectError:
-        return mark, None
-    ids = [entry.id for entry in project.images.values() if entry.fingerprint == mark]
-    times = [
-        path.stat().st_mtime
-        for each in ids
-        for path in (folder / "images" / each / "journal").glob("[0-9]*.*")
-    ]
-    return mark, max(times, default=None)
+        return SavedWork(mark)
+    found = SavedWork(mark)
+    for entry in project.images.values():
+        journal = folder / "images" / entry.id / "journal"
+        times = [path.stat().st_mtime for path in journal.glob("[0-9]*.*")]
+        last = max(times, default=None)
+        if entry.fingerprint == mark and (last or 0.0) > (found.saved_at or 0.0):
+            found = SavedWork(mark, last, entry.axes, entry.channels)
+    return found
 
 
 class Past:
@@ -94,12 +118,14 @@ class Past:
         if source is None:
             return
 
-        def found(answer: tuple[str, float | None]) -> None:
+        def found(saved: SavedWork) -> None:
             session = workspace.session
             # What was saved may be of this very moment, by a mask begun meanwhile.
             if workspace.source is source and session and session.ledger is None:
-                session.mark, self.saved_at = answer
-                if self.saved_at is not None:
+                session.mark = saved.mark
+                if saved.saved_at is not None:
+                    workspace.reading.go_on(saved.axes, saved.channels)
+                    self.saved_at = saved.saved_at
                     workspace.changed.emit()
 
         self._read(lambda: find_saved_work(source), found)

@@ -166,7 +166,7 @@ class Predictor:
             model,
             image,
             axes=reading.axes,
-            rgb=source.rgb,
+            channels=reading.picked,
             device=device,
             options=replace(options or PredictOptions(), confidence=True),
             first=view.box if view else None,

@@ -99,7 +99,13 @@ class Session:
             project = Project.open_or_create(default_project_folder(name, mark))
             to_close.callback(project.close)
             self._adopt_classes(project)
-            entry = project.add_image(name, mark, self.reading.spatial_shape)
+            entry = project.add_image(
+                name,
+                mark,
+                self.reading.spatial_shape,
+                axes=self.reading.axes,
+                channels=self.source.channels,
+            )
             store = project.open_store(entry, on_error)
             to_close.callback(store.close)
             saved = store.load()
@@ -188,6 +194,29 @@ class Session:
 
     # Model and classes --------------------------------------------------------
 
+    def fits(self, reading: AxesReading) -> bool:
+        """Whether the mask has the axes of another reading of its image."""
+        mine = self.reading
+        same_shape = reading.spatial_shape == mine.spatial_shape
+        return same_shape and reading.layout == mine.layout
+
+    def save_reading(self) -> None:
+        """Save in the project how the image is read, if there is one.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be saved.
+        """
+        if self._project is not None and not self._project.read_only:
+            self._project.add_image(
+                self.source.name,
+                self.mark,
+                self.reading.spatial_shape,
+                axes=self.reading.axes,
+                channels=self.source.channels,
+            )
+
     def take_model(self, reading: AxesReading, classes: tuple[str, ...]) -> None:
         """Take the reading and the classes of another model.
 
@@ -196,7 +225,7 @@ class Session:
         InputError
             If the mask has other classes, and something in it is vouched for.
         """
-        if reading.spatial_shape != self.reading.spatial_shape:
+        if not self.fits(reading):
             raise InputError(
                 "This model reads the image with other axes than the mask has; remove "
                 "the mask layer to begin a new one."

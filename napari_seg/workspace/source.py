@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from napari_seg.inference.axes import AxesReading, as_array, read_axes
+from napari_seg.errors import ChannelError, ImageError
+from napari_seg.inference.axes import (
+    AxesReading,
+    as_array,
+    channel_choices,
+    read_axes,
+)
 from napari_seg.models.spec import ModelSpec
 from napari_seg.scoring.regions import Box
 
@@ -26,12 +32,29 @@ class ImageSource:
         Whether the last axis is RGB or RGBA.
     axes : str or None
         What the axes mean, where somebody said so.
+    channels : tuple of int or None
+        Which of the channels the model takes, where somebody said so; a model that
+        takes another number of them takes the first.
     """
 
     name: str
     data: Any
     rgb: bool = False
     axes: str | None = None
+    channels: tuple[int, ...] | None = None
+
+    @property
+    def available(self) -> int:
+        """Channels that the image is known to have; 1 where nobody said so."""
+        shape = as_array(self.data).shape
+        if self.rgb:
+            return min(int(shape[-1]), 3)
+        place = (self.axes or "").upper().find("C")
+        return int(shape[place]) if 0 <= place < len(shape) else 1
+
+    def channel_choices(self, spec: ModelSpec) -> list[tuple[int, ...]]:
+        """Return what a model could take of the channels, the first choice first."""
+        return channel_choices(self.available, spec)
 
     def read_for(self, spec: ModelSpec) -> AxesReading:
         """Return what the axes mean to a model.
@@ -39,10 +62,41 @@ class ImageSource:
         Raises
         ------
         ImageError, ChannelError
-            If the model cannot take the image.
+            If the model cannot take the image, or napari would show the mask beside
+            it.
         """
+        try:
+            reading = self._read(spec, self.channels)
+        except ChannelError:
+            choices = self.channel_choices(spec)
+            # Of a photograph red alone is nobody's first choice.
+            if not choices or (self.rgb and self.channels is None):
+                raise
+            reading = self._read(spec, choices[0])
+        self._check_layout(reading)
+        return reading
+
+    def _read(self, spec: ModelSpec, channels: tuple[int, ...] | None) -> AxesReading:
         image = as_array(self.data)
-        return read_axes(image.shape, image.dtype, spec, self.axes, self.rgb)
+        return read_axes(image.shape, image.dtype, spec, self.axes, self.rgb, channels)
+
+    def _check_layout(self, reading: AxesReading) -> None:
+        """Refuse axes in an order in which the viewer cannot show a mask."""
+        place = reading.axes.find("C")
+        if place > 0 and not self.rgb:
+            raise ImageError(
+                f"The channels are axis {place} of the image ({reading.axes}), and the "
+                "viewer lays a mask over images whose channels come first: open it "
+                f"with np.moveaxis(image, {place}, 0), or each channel as a layer with "
+                f"add_image(image, channel_axis={place}). napari-seg predict takes it "
+                "as it is."
+            )
+        if not reading.layout.endswith("YX"):
+            raise ImageError(
+                f"The axes are read as {reading.axes}, and the viewer lays a mask over "
+                "images whose last axes are Y and X: open it with these moved there. "
+                "napari-seg predict takes it as it is."
+            )
 
     def same_as(self, other: ImageSource | None) -> bool:
         """Whether both are the same pixels under the same name."""

@@ -25,6 +25,7 @@ from napari_seg.workspace.comparison import Comparison
 from napari_seg.workspace.lesson import Lesson, add_version
 from napari_seg.workspace.past import Past
 from napari_seg.workspace.prediction import Predictor, Progress
+from napari_seg.workspace.reading import Reading
 from napari_seg.workspace.review import Review
 from napari_seg.workspace.session import Session
 from napari_seg.workspace.source import ImageSource, View
@@ -91,6 +92,7 @@ class Workspace:
         self.teacher = Teacher(runner)
         self.past = Past(self, runner)
         self.review = Review(self)
+        self.reading = Reading(self)
         self.comparison = Comparison(self, runner)
         self.source: ImageSource | None = None
         self.choice: ModelChoice | None = None
@@ -149,7 +151,7 @@ class Workspace:
     def choices(self) -> list[ModelChoice]:
         """Return the models to choose from: versions, bundled, saved, new ones."""
         session, source = self.session, self.source
-        channels = 3 if source is not None and source.rgb else 1
+        channels = 1 if source is None else source.available
         if session is None:
             nothing_yet = ("background", "foreground")
             return self.shelf.choices((), self.choice, channels, nothing_yet)
@@ -183,6 +185,30 @@ class Workspace:
                 self.session.take_model(reading, choice.spec.classes)
         except InputError as error:
             self.misfit = str(error)
+
+    def read_as(self, source: ImageSource) -> None:
+        """Read the same image in another way, which its model can take.
+
+        The mask stays where its axes do; else it is saved and left.
+        """
+        session, choice = self.session, self.choice
+        if choice is None:
+            return
+        self.predictor.cancel()
+        self.comparison.end()
+        self.predicting.emit(None)
+        mark = "" if session is None else session.mark
+        if session is not None and not session.fits(source.read_for(choice.spec)):
+            self._leave()
+        self.source = source
+        if self.session is not None:
+            self.session.source = source
+        self._read()
+        if self.session is not None:
+            self.session.mark = mark
+            self._guarded(self.session.save_reading)
+        self.changed.emit()
+        self.scores_changed.emit()
 
     def _leave(self) -> None:
         """Save and forget the session."""

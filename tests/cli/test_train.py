@@ -111,3 +111,31 @@ def test_real_images(run, shared_data, tmp_path):
         *("--batch", "4", "-o", tmp_path / "cells", "--json"),
     )
     assert done.json["holdout"]["dice"][1] > 0.3
+
+
+def test_neighbouring_slices_are_learned_from(run, tmp_path):
+    # Bright in the slice above means foreground: a slice alone tells nothing.
+    rng = np.random.default_rng(0)
+    bright = rng.random((9, 4, 4)) > 0.5
+    masks = np.roll(bright, 1, axis=0).repeat(16, 1).repeat(16, 2).astype(np.uint8)
+    images = bright.repeat(16, 1).repeat(16, 2) * 100 + rng.integers(0, 9, masks.shape)
+    # The first slice has none above it.
+    masks[0] = 255
+    for name, stack in (("images", images.astype(np.uint8)), ("labels", masks)):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "stack.tif", stack, metadata={"axes": "ZYX"})
+    data = ("--images", tmp_path / "images", "--labels", tmp_path / "labels")
+    size = ("--width", "8", "--crop", "64", "--steps", "60", "--slices", "3")
+    plain = ("--holdout", "0", "--augment-rotation", "0")
+    model = tmp_path / "m.safetensors"
+    run("train", *data, "--arch", "unet", *size, *plain, "-o", model)
+
+    network = load_model(model)
+    assert (network.spec.slices, network.spec.in_channels) == (3, 3)
+    run("predict", tmp_path / "images", "-m", model, "-o", tmp_path / "out")
+    found = tifffile.imread(tmp_path / "out" / "stack_mask.tif")
+    assert (found[1:] == masks[1:]).mean() > 0.9
+
+
+def test_slices_come_in_odd_numbers(train):
+    assert "slices is odd" in train("--slices", "2").refusal

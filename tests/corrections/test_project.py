@@ -58,9 +58,22 @@ def test_reopening_gives_all_back(folder):
 
 def test_image_is_known_by_its_content_not_its_name(project):
     first = project.add_image("a", "1" * 32, (8, 8))
-    assert project.add_image("b", "1" * 32, (8, 8)) is first
-    assert project.add_image("a", "2" * 32, (8, 8)) is not first
+    assert project.add_image("b", "1" * 32, (8, 8)) == first
+    assert project.add_image("a", "2" * 32, (8, 8)) != first
     assert len(project.images) == 2
+
+
+def test_an_image_read_with_other_axes_is_another_one(folder, project):
+    stack = project.add_image("a", "1" * 32, (8, 40, 50), axes="ZYX")
+    turned = project.add_image("a", "1" * 32, (8, 40, 50), axes="ZXY")
+    channels = project.add_image("a", "1" * 32, (40, 50), axes="CYX", channels=(2,))
+    assert len({stack.id, turned.id, channels.id}) == 3
+
+    # Another name for the same axis is the same mask; what is said last is kept.
+    assert project.add_image("a", "1" * 32, (8, 40, 50), axes="TYX").id == stack.id
+    with Project.open(folder, read_only=True) as again:
+        assert again.images[stack.id].axes == "TYX"
+        assert again.images[channels.id] == channels
 
 
 def test_second_viewer_reads_only(folder, project):

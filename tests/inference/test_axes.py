@@ -189,3 +189,73 @@ def test_whatever_holds_numbers_becomes_one_array() -> None:
     assert as_array(lazy) is lazy
     with pytest.raises(ImageError, match="one array"):
         as_array([[1, 2], [3]])
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_chosen_channels_in_any_place_and_order(place: int) -> None:
+    stack = np.random.default_rng(0).integers(0, 99, (5, 40, 50, 4))
+    axes = list("ZYX")
+    axes.insert(place, "C")
+    image = np.moveaxis(stack, -1, place)
+    zarray = zarr.array(image, chunks=(2, 3, 4, 5))
+
+    reading = read_axes(image.shape, image.dtype, TWO, "".join(axes), channels=(3, 1))
+
+    assert (reading.channels, reading.available) == (2, 4)
+    expected = np.moveaxis(stack[2, 10:20, :, [3, 1]], -1, -1)
+    box = (slice(10, 20), slice(None))
+    for each in (image, zarray, da.from_array(image)):
+        np.testing.assert_array_equal(reading.plane(each, (2,), box), expected)
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        ((2,), "channels 0 to 1"),
+        ((-1,), "channels 0 to 1"),
+        ((), "name each of them once"),
+        ((1, 1), "name each of them once"),
+    ],
+)
+def test_channels_that_are_not_there(channels: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        read_axes((2, 40, 50), np.uint8, GRAY, "CYX", channels=channels)
+    with pytest.raises(ImageError, match="Name the axes"):
+        read_axes((40, 50), np.uint8, GRAY, channels=(1,))
+
+
+def test_neighbouring_slices_are_channels() -> None:
+    image = np.random.default_rng(1).random((6, 2, 40, 50))
+    model = ModelSpec("unet", None, 6, ("background", "nucleus"), slices=3)
+
+    reading = read_axes(image.shape, image.dtype, model, "ZCYX")
+
+    assert (reading.channels, reading.spatial_shape) == (6, (6, 40, 50))
+    middle = np.concatenate([image[1], image[2], image[3]])
+    np.testing.assert_array_equal(reading.plane(image, (2,)), middle)
+    # Beyond the ends the outermost slice stands in.
+    first = np.concatenate([image[0], image[0], image[1]])
+    np.testing.assert_array_equal(reading.plane(image, (0,)), first)
+    last = np.concatenate([image[4], image[5], image[5]])
+    np.testing.assert_array_equal(reading.plane(image, (5,)), last)
+    assert "3 slices at a time" in reading.describe()
+
+
+def test_a_plane_alone_is_its_own_neighbour() -> None:
+    image = np.random.default_rng(1).random((4, 40, 50))
+    model = ModelSpec("unet", None, 3, ("background", "nucleus"), slices=3)
+
+    # Over time no slice is a neighbour.
+    reading = read_axes(image.shape, image.dtype, model, "TYX")
+
+    np.testing.assert_array_equal(reading.plane(image, (1,)), image[[1, 1, 1]])
+
+
+def test_layouts_that_share_a_mask() -> None:
+    shape = (4, 40, 50)
+    layouts = {
+        axes: read_axes(shape, np.uint8, GRAY, axes).layout for axes in ("ZYX", "TYX")
+    }
+    assert len(set(layouts.values())) == 1
+    channels = read_axes(shape, np.uint8, GRAY, "CYX", channels=(2,))
+    assert channels.layout not in layouts.values()

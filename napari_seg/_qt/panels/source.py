@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_seg._qt.panels.bar import Bar
 from napari_seg._qt.panels.common import Panel, button, gate, small_label
+from napari_seg._qt.panels.reading import ReadingRow
 
 __all__ = ["SourcePanel"]
 
@@ -34,11 +35,20 @@ class SourcePanel(Panel):
         The chosen item's data, or None.
     modelChosen : object
         Likewise.
+    axisNamed : int, str
+        An axis of the image is to be read with another letter.
+    channelsChosen : tuple of int
+        The model is to take these channels.
+    slicesChosen : int
+        A new model is to see so many slices at a time.
     """
 
     imageChosen = Signal(object)
     modelChosen = Signal(object)
     modelFileWanted = Signal()
+    axisNamed = Signal(int, str)
+    channelsChosen = Signal(object)
+    slicesChosen = Signal(int)
     imagenetWanted = Signal(bool)
     predictViewWanted = Signal()
     predictAllWanted = Signal()
@@ -53,11 +63,25 @@ class SourcePanel(Panel):
         self.show_idle()
         self.show_imagenet(None)
         self.show_note("")
+        self.show_channels([], None)
+        self.show_slices([], None)
 
     def _add_choices(self) -> None:
         """Add what is predicted, and with what."""
         self.image = _combo("image_combo", "Image", "The image layer to work on.")
-        self.axes = small_label("axes_label")
+        self.reading = ReadingRow()
+        self.axes = self.reading.label
+        self.channels = _combo(
+            "channel_combo", "Channel", "What the model takes of the image's channels."
+        )
+        self.channels.setPlaceholderText("Choose…")
+        self.slices = _combo(
+            "slices_combo",
+            "Slices",
+            "How many neighbouring slices of the stack a new model sees at a time, to "
+            "segment the one in their middle (2.5-D). What is hard to tell in one "
+            "slice often is not with its neighbours.",
+        )
         self.model = _combo("model_combo", "Model", _MODEL_HINT)
         self.device = small_label("device_label")
         open_file = QToolButton()
@@ -82,15 +106,25 @@ class SourcePanel(Panel):
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         form.addRow("Image", self.image)
-        form.addRow("", self.axes)
+        form.addRow("", self.reading)
+        form.addRow("Channel", self.channels)
         form.addRow("Model", models)
+        form.addRow("Slices", self.slices)
         form.addRow("", self.imagenet)
         form.addRow("", self.device)
         self.rows.addLayout(form)
+        self._form = form
         # Not in the form, which gives a wrapping label twice the height it needs.
         self.rows.addWidget(self.note)
         self.image.activated.connect(lambda _: self._emit(self.imageChosen, self.image))
         self.model.activated.connect(lambda _: self._emit(self.modelChosen, self.model))
+        self.reading.axisNamed.connect(self.axisNamed)
+        self.channels.activated.connect(
+            lambda _: self._emit(self.channelsChosen, self.channels)
+        )
+        self.slices.activated.connect(
+            lambda _: self._emit(self.slicesChosen, self.slices)
+        )
         open_file.clicked.connect(self.modelFileWanted)
         self.imagenet.clicked.connect(self.imagenetWanted)
 
@@ -148,6 +182,23 @@ class SourcePanel(Panel):
         hint = self.model.currentData(Qt.ItemDataRole.ToolTipRole)
         self.model.setToolTip(hint or _MODEL_HINT)
 
+    def show_channels(self, choices: Sequence[tuple[str, Any]], chosen: Any) -> None:
+        """List what the model could take as (label, channels); hide a single one."""
+        self._show_choice(self.channels, choices, chosen)
+
+    def show_slices(self, choices: Sequence[tuple[str, Any]], chosen: Any) -> None:
+        """List how many slices a new model could see; hide it where that is none."""
+        self._show_choice(self.slices, choices, chosen)
+
+    def _show_choice(
+        self, combo: QComboBox, choices: Sequence[tuple[str, Any]], chosen: Any
+    ) -> None:
+        _fill(combo, choices, chosen, "")
+        if all(data != chosen for _, data in choices):
+            combo.setCurrentIndex(-1)
+        for widget in (combo, self._form.labelForField(combo)):
+            widget.setVisible(len(choices) > 1)
+
     def show_imagenet(self, chosen: bool | None) -> None:
         """Offer a trained encoder for a new model; None where there is none."""
         self.imagenet.setChecked(bool(chosen))
@@ -202,7 +253,7 @@ def _fill(
     combo.clear()
     for label, data in entries:
         combo.addItem(label, data)
-        if data is chosen:
+        if data is chosen or (isinstance(data, tuple | int) and data == chosen):
             combo.setCurrentIndex(combo.count() - 1)
     if not entries:
         combo.addItem(empty, None)

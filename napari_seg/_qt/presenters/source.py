@@ -15,6 +15,7 @@ from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg.errors import DownloadError
 from napari_seg.models.published import Fetched, PublishedFile
 from napari_seg.workspace import ModelChoice, Progress, Workspace, obstacles
+from napari_seg.workspace.reading import LETTERS, SLICES
 
 __all__ = ["SourcePresenter"]
 
@@ -39,6 +40,9 @@ class SourcePresenter:
         panel.imageChosen.connect(self.choose_image)
         panel.modelChosen.connect(self._choose_model)
         panel.modelFileWanted.connect(self._ask_for_model)
+        panel.axisNamed.connect(workspace.reading.name_axis)
+        panel.channelsChosen.connect(self._choose_channels)
+        panel.slicesChosen.connect(workspace.reading.take_slices)
         panel.imagenetWanted.connect(workspace.start_from_imagenet)
         panel.predictViewWanted.connect(self.predict_view)
         panel.predictAllWanted.connect(self.predict_all)
@@ -72,6 +76,10 @@ class SourcePresenter:
         if choice is not None:
             self._workspace.set_model(choice)
             self._show_models()
+
+    def _choose_channels(self, channels: Any) -> None:
+        if channels is not None:
+            self._workspace.reading.take_channels(channels)
 
     def _ask_for_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(
@@ -137,9 +145,20 @@ class SourcePresenter:
             panel.axes.setText(workspace.misfit)
         elif session is not None:
             panel.axes.setText(session.reading.describe())
+        self._show_reading()
         saved_at = workspace.past.saved_at
         panel.show_saved("" if saved_at is None else _saved_text(saved_at))
         self.show_gates()
+
+    def _show_reading(self) -> None:
+        """Offer other meanings of the axes, other channels, and slices."""
+        reading = self._workspace.reading
+        self._panel.reading.show_axes(reading.lengths, reading.axes, LETTERS)
+        self._panel.show_channels(reading.channels, reading.picked)
+        slices = reading.slices
+        self._panel.show_slices(
+            [] if slices is None else [(_slices_text(n), n) for n in SLICES], slices
+        )
 
     def show_gates(self) -> None:
         """Enable what can work now."""
@@ -164,6 +183,10 @@ class SourcePresenter:
             left = f"{progress.seconds_left:.0f} s left"
             self._panel.show_progress(progress.share, f"{progress.share:.0%}   {left}")
         self.show_gates()
+
+
+def _slices_text(count: int) -> str:
+    return "one at a time" if count == 1 else f"{count} at a time (2.5-D)"
 
 
 def _by_hand(file: PublishedFile) -> str:
