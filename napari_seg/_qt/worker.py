@@ -78,6 +78,10 @@ class QtRunner:
 
         def finished() -> None:
             self._running.discard(worker)
+            # Python cannot see through Qt's connections, and would keep all of this.
+            worker.signals.item.disconnect(item)
+            worker.errored.disconnect(failure.append)
+            worker.finished.disconnect(finished)
             if not worker.reporting:
                 return
             if failure:

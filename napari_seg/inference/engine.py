@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_seg.errors import DeviceError
+from napari_seg.inference.agenda import Agenda, Look
 from napari_seg.inference.axes import AxesReading, Box
 from napari_seg.inference.device import describe_device, is_out_of_memory
 from napari_seg.inference.normalization import normalize
@@ -77,6 +77,8 @@ class Job:
         Planes, in order.
     tiles : tuple of Tile
         Tiles of each plane, in order.
+    look : callable or None
+        Tells what is on the screen, which comes first.
     halo, stride : int
         With which the tiles were planned, in pixels.
     crf : CRFOptions or None
@@ -94,9 +96,10 @@ class Job:
     stride: int
     crf: CRFOptions | None
     confidence: bool
+    look: Look | None = None
 
     def results(self, runner: TileRunner) -> Generator[TileResult, None, None]:
-        """Yield the tiles in order; where memory runs out, in smaller pieces.
+        """Yield the tiles as they are wanted; where memory runs out, in smaller pieces.
 
         Raises
         ------
@@ -105,22 +108,21 @@ class Job:
         """
         largest = float("inf")
         done, total = 0, len(self.indices) * len(self.tiles)
-        for index in self.indices:
-            queue = deque(self.tiles)
-            while queue:
-                tile = queue.popleft()
-                parts = self._split(tile) if read_area(tile) > largest else [tile]
-                if len(parts) > 1:
-                    queue.extendleft(reversed(parts))
-                    total += len(parts) - 1
-                    continue
-                answer = self._attempt(runner, index, tile)
-                if answer is None:
-                    largest = self._make_do(runner, tile)
-                    queue.appendleft(tile)
-                    continue
-                done += 1
-                yield TileResult(index, tile.core, *answer, done, total)
+        agenda = Agenda(self.indices, self.tiles, self.look)
+        while agenda:
+            index, tile = agenda.next()
+            parts = self._split(tile) if read_area(tile) > largest else [tile]
+            if len(parts) > 1:
+                agenda.put_back(index, parts)
+                total += len(parts) - 1
+                continue
+            answer = self._attempt(runner, index, tile)
+            if answer is None:
+                largest = self._make_do(runner, tile)
+                agenda.put_back(index, [tile])
+                continue
+            done += 1
+            yield TileResult(index, tile.core, *answer, done, total)
 
     def _split(self, tile: Tile) -> list[Tile]:
         return split_tile(tile, self.reading.plane_shape, self.halo, self.stride)

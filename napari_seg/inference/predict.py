@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_seg.inference.agenda import Look
 from napari_seg.inference.axes import Box, as_array, read_axes
 from napari_seg.inference.crf import CRFOptions
 from napari_seg.inference.device import pick_device
@@ -170,6 +171,7 @@ def stream(
     device: str | torch.device = "auto",
     options: PredictOptions | None = None,
     first: Box | None = None,
+    look: Look | None = None,
     within: Box | None = None,
     indices: Iterable[Sequence[int]] | None = None,
     ranges: NDArray[np.float64] | None = None,
@@ -194,6 +196,9 @@ def stream(
     first : tuple of slice or None
         Visible rows and columns: tiles that meet them are computed first, from their
         centre outwards.
+    look : callable or None
+        Asked before each tile for the plane and the rows and columns that are on the
+        screen now: it overrules `first` and the order of the planes.
     within : tuple of slice or None
         Rows and columns to which the work is limited.
     indices : iterable of sequence of int or None
@@ -244,6 +249,7 @@ def stream(
                 stride=model.stride,
                 crf=crf,
                 confidence=options.confidence,
+                look=look,
             )
             yield from job.results(runner)
         except Cancelled:

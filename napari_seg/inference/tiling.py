@@ -17,7 +17,7 @@ from typing import NamedTuple
 from napari_seg.inference.axes import Box
 from napari_seg.models.base import MIN_SIDE
 
-__all__ = ["Tile", "choose_tile", "plan_tiles", "read_area", "split_tile"]
+__all__ = ["Tile", "choose_tile", "nearness", "plan_tiles", "read_area", "split_tile"]
 
 #: Halo and padding may cost this much more than the plane itself; smaller tiles than
 #: that needs would only buy a shorter wait between two of them.
@@ -83,7 +83,7 @@ def plan_tiles(
     tiles = [make_tile((y, x), shape, halo, stride) for y, x in product(*spans)]
     if first is not None:
         view = clip_box(first, shape)
-        tiles.sort(key=lambda tile: _priority(tile.core, view))
+        tiles.sort(key=lambda tile: nearness(tile.core, view))
     return tiles
 
 
@@ -251,7 +251,8 @@ def _cuts(length: int, halo: int, stride: int) -> list[_Cut]:
     return cuts
 
 
-def _priority(core: Box, view: Box) -> tuple[bool, float]:
+def nearness(core: Box, view: Box) -> tuple[bool, float]:
+    """Return what sorts boxes: those that meet the view first, nearest its centre."""
     offsets = [
         (a.start + a.stop - b.start - b.stop) / 2
         for a, b in zip(core, view, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,7 @@ class Predictor:
         self._stop = threading.Event()
         self._generation = 0
         self._loaded: tuple[ModelChoice, SegmentationModel] | None = None
+        self._view: View | None = None
 
     def start(
         self,
@@ -102,6 +103,7 @@ class Predictor:
             Called once, with the exception that ended the work, or None.
         """
         self.cancel()
+        self._view = view
         generation, stop = self._generation, threading.Event()
         self._stop = stop
         start = time.monotonic()
@@ -142,6 +144,14 @@ class Predictor:
             self._task = None
         return was_busy
 
+    def look_at(self, view: View) -> None:
+        """Go on with what is visible now."""
+        self._view = view
+
+    def _look(self) -> tuple[tuple[int, ...], tuple[slice, slice]] | None:
+        view = self._view
+        return None if view is None else (view.index, view.box)
+
     def _tiles(
         self,
         session: Session,
@@ -169,9 +179,9 @@ class Predictor:
             channels=reading.picked,
             device=device,
             options=replace(options or PredictOptions(), confidence=True),
-            first=view.box if view else None,
+            look=self._look if everything else None,
             within=view.box if view and not everything else None,
-            indices=_planes(reading.indices(), view, everything),
+            indices=[view.index] if view and not everything else None,
             ranges=session.ranges,
             cancelled=stop.is_set,
         )
@@ -183,17 +193,3 @@ class Predictor:
             assert choice.path is not None
             self._loaded = (choice, load_model(choice.path))
         return self._loaded[1]
-
-
-def _planes(
-    indices: Iterable[tuple[int, ...]], view: View | None, everything: bool
-) -> list[tuple[int, ...]]:
-    """Return the planes to predict: the visible one first, then its neighbours."""
-    if view is None:
-        return list(indices)
-    if not everything:
-        return [view.index]
-    here = view.index
-    return sorted(
-        indices, key=lambda i: sum(abs(a - b) for a, b in zip(i, here, strict=True))
-    )

@@ -423,6 +423,10 @@ class Workspace:
         if self.predictor.busy:
             self.predicting.emit(Progress(0, 1, 0.0))
 
+    def look_at(self, view: View) -> None:
+        """Take in that the user looks elsewhere: a prediction goes on there."""
+        self.predictor.look_at(view)
+
     def cancel(self) -> None:
         """End the prediction under way; finished tiles stay."""
         if self.predictor.cancel():

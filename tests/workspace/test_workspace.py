@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_seg.errors import InputError, LabelsError, ModelFileError
+from napari_seg.inference.predict import PredictOptions
 from napari_seg.workspace import ImageSource, View, Workspace, obstacles
 from napari_seg.workspace.tasks import run_inline
 from tests.workspace.conftest import SIDE, Heard, make_model
@@ -354,3 +355,24 @@ def test_a_replaced_mask_is_taken_in(workspace: Workspace, source: ImageSource) 
     assert workspace.session.mask.corrected_pixels == labels.size
     with pytest.raises(LabelsError):
         workspace.replaced(new[:4])
+
+
+def test_a_prediction_goes_on_where_the_user_looks(
+    workspace: Workspace, source: ImageSource
+) -> None:
+    workspace.predict_options = PredictOptions(tile=32)
+    workspace.set_image(source)
+    corner = View((), slice(64, 96), slice(64, 96))
+    boxes = []
+
+    def tile(box: Any) -> None:
+        if box is not None:
+            boxes.append(box)
+            workspace.look_at(corner)
+
+    workspace.pixels_changed.connect(tile)
+    workspace.predict(View((), slice(0, 32), slice(0, 32)), everything=True)
+
+    assert boxes[0] == (slice(0, 32), slice(0, 32))
+    assert boxes[1] == corner.box
+    assert len(boxes) == 9

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.layers import Image
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
 
 from napari_seg._qt.palette import OKABE_ITO
@@ -19,6 +20,8 @@ from napari_seg.workspace.reading import LETTERS, SLICES
 
 __all__ = ["SourcePresenter"]
 
+#: Milliseconds between two looks at what is on the screen.
+_GLANCE = 100
 _HINT = "Open an image, or try File › Open Sample › napari-seg."
 
 
@@ -37,6 +40,9 @@ class SourcePresenter:
         self._panel, self._workspace, self._link = panel, workspace, link
         self.layer: Image | None = None
         self._not_fetched: PublishedFile | None = None
+        self._following = QTimer()
+        self._following.setInterval(_GLANCE)
+        self._following.timeout.connect(self._follow_view)
         panel.imageChosen.connect(self.choose_image)
         panel.modelChosen.connect(self._choose_model)
         panel.modelFileWanted.connect(self._ask_for_model)
@@ -102,6 +108,14 @@ class SourcePresenter:
             return
         view = self._link.view(self.layer, session.reading)
         self._workspace.predict(view, everything=everything)
+
+    def _follow_view(self) -> None:
+        """Let the prediction of an image go on where the user looks now."""
+        session = self._workspace.session
+        if session is None or self.layer is None or not self._workspace.predictor.busy:
+            self._following.stop()
+            return
+        self._workspace.look_at(self._link.view(self.layer, session.reading))
 
     def _show_models(self) -> None:
         """List the models; the entries are made anew each time."""
@@ -171,6 +185,8 @@ class SourcePresenter:
         self._panel.device.setText(text)
 
     def _show_progress(self, progress: Progress | Fetched | None) -> None:
+        if progress is not None and not self._following.isActive():
+            self._following.start()
         if progress is None:
             self._panel.show_idle()
             self._show_weights(self._workspace.choice)

@@ -1,0 +1,66 @@
+"""Predictions that are begun and cancelled, over and over."""
+
+from __future__ import annotations
+
+import gc
+import random
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_seg import load_model, predict
+from napari_seg.inference.predict import PredictOptions
+from tests._qt import hands
+from tests._qt.person import Person
+
+CYCLES = 500
+#: What the allocators of Python and torch may keep, in bytes.
+SLACK = 64 << 20
+
+
+def _memory() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_500_cancelled_predictions(
+    person: Person, model_file: Path
+) -> None:
+    workspace, rng = person.workspace, random.Random(0)
+    workspace.predict_options = PredictOptions(tile=32)
+    image = person.viewer.layers[0].data
+    expected = predict(load_model(model_file), image, tile=32).labels
+
+    def cycles(count: int) -> None:
+        for _ in range(count):
+            # A click takes longer than what is to be interrupted.
+            person.dock.source.predict_all()
+            hands.settle(rng.random() * 0.02 * (rng.random() < 0.3))
+            workspace.cancel()
+            hands.settle(0.0)
+            assert person.idle()
+
+    def settled() -> tuple[int, int]:
+        person.wait(lambda: person.dock._runner.running == 0)
+        gc.collect()
+        return threading.active_count(), _memory()
+
+    cycles(CYCLES // 5)
+    threads, memory = settled()
+    cycles(CYCLES - CYCLES // 5)
+    threads_after, memory_after = settled()
+
+    assert threads_after <= threads
+    assert memory_after - memory < SLACK
+    assert not person.failures
+    # Each tile is there or it is not; none is there by half.
+    mask = person.mask.data
+    for top in range(0, mask.shape[0], 32):
+        for left in range(0, mask.shape[1], 32):
+            tile = np.s_[top : top + 32, left : left + 32]
+            assert (mask[tile] == expected[tile]).all() or not mask[tile].any()
+    # And the next one is as good as the first.
+    np.testing.assert_array_equal(person.predict().data, expected)
