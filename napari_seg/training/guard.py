@@ -50,6 +50,9 @@ _MIN_PIXELS = 16
 #: More regions make the verdict slower, but hardly surer.
 _MOST_REGIONS = 128
 _RESAMPLES = 2000
+#: A gain below it is none: in a few places it can lie beyond chance, and on other
+#: images it was as often a loss.
+_LEAST_GAIN = 0.01
 #: Of the interval of a verdict.
 _LEVEL = 0.9
 #: Of that of a fall during training: the best of many scores is a lucky one.
@@ -417,8 +420,8 @@ class Verdict:
 
     @property
     def improved(self) -> bool:
-        """Whether the gain lies beyond what chance would give."""
-        return self.judged and self.gain > 0 and self.interval[0] > 0
+        """Whether the gain lies beyond what chance would give, and is worth it."""
+        return self.judged and self.gain >= _LEAST_GAIN and self.interval[0] > 0
 
     @property
     def worse(self) -> bool:

@@ -379,6 +379,14 @@ class TestVerdict:
         assert not verdict.improved
         assert verdict.sentence == "No clear gain on held-out pixels."
 
+    def test_a_tiny_gain_everywhere_is_none(self):
+        before, more = matrices([90] * 6), matrices([91] * 6)
+        verdict = compare(10 * before, 9 * before + more, range(6))
+        assert verdict.interval[0] > 0
+        assert 0 < verdict.gain < 0.002
+        assert not verdict.improved
+        assert verdict.sentence == "No clear gain on held-out pixels."
+
     def test_too_little(self):
         none = np.zeros((0, 2, 2), np.int64)
         verdict = compare(none, none, [])
