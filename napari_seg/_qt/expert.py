@@ -31,7 +31,7 @@ class ExpertOptions:
         from napari_seg.inference.predict import PredictOptions
         from napari_seg.training.finetune import FinetuneOptions
 
-        predict = OptionsForm(PredictOptions, hidden=frozenset({"confidence"}))
+        predict = OptionsForm(PredictOptions, hidden=frozenset({"confidence", "zoom"}))
         predict.valueChanged.connect(self._take_predict)
         self._panel.add_form("Expert: prediction", "expert_predict", predict)
         teach = OptionsForm(FinetuneOptions)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
 from napari_seg._qt.review_outline import line_width
-from napari_seg._qt.viewer_link import mask_transform
+from napari_seg._qt.viewer_link import mask_transform, remove_shapes
 
 __all__ = ["Pencil", "Picker", "Tool"]
 
@@ -155,7 +155,7 @@ class Pencil(Tool):
         there = self._shapes in self._layers
         chosen = self._layers.selection.active
         if there:
-            self._layers.remove(self._shapes)
+            remove_shapes(self._layers, self._shapes)
         if self._mask in self._layers and (not there or chosen == self._shapes):
             self._layers.selection.active = self._mask
         self._mask.mode = self._brush

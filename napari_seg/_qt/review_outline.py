@@ -11,7 +11,7 @@ from qtpy.QtCore import QTimer
 from napari_seg._qt.accepted_cells import AcceptedCells, outline
 from napari_seg._qt.idle import IdleBoxes
 from napari_seg._qt.mask_view import MaskView
-from napari_seg._qt.viewer_link import ViewerLink, camera, mask_transform
+from napari_seg._qt.viewer_link import ViewerLink, camera, mask_transform, remove_shapes
 from napari_seg.scoring.regions import Box, as_box, intersection, union
 from napari_seg.workspace import Workspace
 
@@ -151,8 +151,8 @@ class ReviewOutline:
     def remove(self) -> None:
         """Take the layer away."""
         layer, self._layer = self._layer, None
-        if layer is not None and layer in self._link.viewer.layers:
-            self._link.viewer.layers.remove(layer)
+        if layer is not None:
+            remove_shapes(self._link.viewer.layers, layer)
 
     def disconnect(self) -> None:
         """Forget the viewer; the layer stays with it."""

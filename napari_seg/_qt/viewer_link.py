@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import napari
 import numpy as np
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels, Layer, Shapes
 from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
@@ -25,11 +26,24 @@ __all__ = [
     "find_view",
     "mask_transform",
     "part_transform",
+    "remove_shapes",
 ]
 
 #: Key in the metadata of image layers that the plugin adds: none of them is offered
 #: for segmentation.
 OWN = "napari-seg"
+
+
+#: What units of length are in micrometres.
+_MICROMETRES = {
+    "micrometer": 1.0,
+    "micrometre": 1.0,
+    "micron": 1.0,
+    "nanometer": 1e-3,
+    "nanometre": 1e-3,
+    "millimeter": 1e3,
+    "millimetre": 1e3,
+}
 
 _AXIS_NAMES = {
     name: letters
@@ -94,7 +108,13 @@ class ViewerLink(QObject):
         The saved work is found by it, and the file will open under it again.
         """
         name = self._first_names.setdefault(layer, layer.name)
-        return ImageSource(name, layer.data, bool(layer.rgb), _labelled_axes(layer))
+        return ImageSource(
+            name,
+            layer.data,
+            bool(layer.rgb),
+            _labelled_axes(layer),
+            pixel_size=_pixel_size(layer),
+        )
 
     def add_mask(self, image: Image, labels: NDArray[np.uint8], name: str) -> Labels:
         """Show the mask over its image, ready for the brush.
@@ -150,10 +170,43 @@ def _labelled_axes(layer: Image) -> str | None:
     return letters if complete and not layer.rgb else None
 
 
+def _pixel_size(layer: Image) -> float | None:
+    """Return the side of a pixel in micrometres, if the layer tells it."""
+    units = [str(unit) for unit in getattr(layer, "units", ())[-2:]]
+    sides = [float(side) for side in layer.scale[-2:]]
+    square = sides[0] == sides[1] and len(set(units)) == 1
+    factor = _MICROMETRES.get(units[0]) if square else None
+    return None if factor is None else sides[0] * factor
+
+
 def camera(viewer: Any) -> Any:
     """Return the camera of a viewer."""
     # Since 0.9 napari wants it to be found in the scene.
     return getattr(viewer, "scene", viewer).camera
+
+
+def remove_shapes(layers: Any, layer: Shapes) -> None:
+    """Take a Shapes layer out of the viewer, if it is there.
+
+    What draws it is kept: where Python destroys that, some graphics drivers crash when
+    the next layer is drawn for the first time (napari's issues 6472 and 8471; seen with
+    0.9.2 on Mesa).
+    """
+    if layer not in layers:
+        return
+    listeners = chain.from_iterable(e.callbacks for e in layer.events.emitters.values())
+    visuals = {
+        id(owner): owner
+        for callback in listeners
+        if isinstance(callback, tuple) and (owner := callback[0]()) is not None
+        if type(owner).__module__.startswith("napari._vispy")
+    }
+    # With the list of layers, which is gone when the viewer is.
+    layers.visuals_kept_by_napari_seg = [
+        *getattr(layers, "visuals_kept_by_napari_seg", ()),
+        *visuals.values(),
+    ]
+    layers.remove(layer)
 
 
 def mask_transform(image: Image | Labels, ndim: int) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> Report:
     """Fine-tune, and write the new model."""
-    from napari_seg.cli.labelled import Planes, read_labelled, read_replay
+    from napari_seg.cli.labelled import Planes, pixel_size, read_labelled, read_replay
     from napari_seg.cli.teaching import checked_output, teach
     from napari_seg.models.checkpoint import load_model, save_model
     from napari_seg.training.finetune import FinetuneOptions
@@ -121,6 +121,9 @@ def run(given: argparse.Namespace) -> Report:
         Planes.of(pairs, model.spec),
         options,
         replay=Planes.of(replay, model.spec) if replay else None,
+    )
+    result.model.spec = replace(
+        result.model.spec, pixel_size=pixel_size(pairs) or model.spec.pixel_size
     )
     if given.project is not None:
         _remember(result.model, given.project)

@@ -14,10 +14,17 @@ from napari_seg.cli.files import bare_name, images_in, read_picture
 from napari_seg.cli.report import note
 from napari_seg.corrections.manifest import FILE as MANIFEST
 from napari_seg.corrections.manifest import Manifest
-from napari_seg.corrections.windows import read_origin, read_ranges
+from napari_seg.corrections.windows import (
+    AS_IT_IS,
+    PixelSize,
+    read_origin,
+    read_pixel_size,
+    read_ranges,
+)
 from napari_seg.errors import ChannelError, ImageError, InputError, LabelsError
 from napari_seg.inference.axes import read_axes
 from napari_seg.inference.normalization import channel_ranges
+from napari_seg.inference.zoom import resize_image, resize_labels
 from napari_seg.models.spec import ModelSpec
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.training.examples import planes_of
@@ -28,6 +35,7 @@ __all__ = [
     "channel_counts",
     "class_ids",
     "pair_by_name",
+    "pixel_size",
     "read_labelled",
     "read_replay",
     "training_folders",
@@ -52,6 +60,8 @@ class Labelled:
         Intensities that become 0 and 1, where the image is a window of a larger one.
     origin : tuple of (str, int, int) or None
         Which one, and the row and column of its corner there.
+    size : PixelSize
+        In which size to learn from it.
     """
 
     name: str
@@ -60,6 +70,7 @@ class Labelled:
     axes: str
     ranges: NDArray[np.float64] | None = None
     origin: tuple[str, int, int] | None = None
+    size: PixelSize = AS_IT_IS
 
     @property
     def channels(self) -> int:
@@ -112,12 +123,32 @@ class Planes:
         ranges = pair.ranges
         if ranges is None:
             ranges = channel_ranges(pair.image, reading, spec.normalization)
+        zoom = pair.size.zoom
         for index in reading.indices():
-            plane = reading.plane(pair.image, index)
-            self.images.append(np.moveaxis(plane, 0, -1))
-            self.labels.append(pair.labels[index])
+            plane = np.moveaxis(reading.plane(pair.image, index), 0, -1)
+            labels, origin = pair.labels[index], pair.origin
+            if zoom != 1:
+                plane, labels = resize_image(plane, zoom), resize_labels(labels, zoom)
+                origin = origin and _enlarged(origin, zoom)
+            self.images.append(plane)
+            self.labels.append(labels)
             self.ranges.append(ranges)
-            self.origins.append(pair.origin)
+            self.origins.append(origin)
+
+
+def _enlarged(origin: tuple[str, int, int], zoom: float) -> tuple[str, int, int]:
+    plane, top, left = origin
+    return plane, round(top * zoom), round(left * zoom)
+
+
+def pixel_size(pairs: Sequence[Labelled]) -> float | None:
+    """Return the side of a pixel in micrometres as a network sees it, if all agree."""
+    sizes = {
+        round(pair.size.micrometres / pair.size.zoom, 6)
+        for pair in pairs
+        if pair.size.micrometres is not None
+    }
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def class_ids(pairs: list[Labelled]) -> list[int]:
@@ -257,7 +288,8 @@ def _read_pair(image_path: Path, labels_path: Path) -> Labelled:
     tiff = image_path.suffix.lower() in (".tif", ".tiff")
     ranges = read_ranges(image_path) if tiff else None
     origin = read_origin(image_path) if tiff else None
-    return Labelled(image_path.name, image, labels, axes, ranges, origin)
+    size = read_pixel_size(image_path) if tiff else AS_IT_IS
+    return Labelled(image_path.name, image, labels, axes, ranges, origin, size)
 
 
 def _axes(image: tuple[int, ...], labels: tuple[int, ...]) -> str | None:

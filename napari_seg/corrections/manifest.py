@@ -56,6 +56,8 @@ class ImageEntry:
         How it was read last, one letter for each axis.
     channels : tuple of int or None
         Which of its channels the model took, where the user chose them.
+    zoom : float
+        In which size the model saw it.
     """
 
     id: str
@@ -65,6 +67,7 @@ class ImageEntry:
     source: str | None = None
     axes: str | None = None
     channels: tuple[int, ...] | None = None
+    zoom: float = 1.0
 
     def is_of(self, fingerprint: str, shape: tuple[int, ...], axes: str | None) -> bool:
         """Whether a mask of these axes of an image is this one."""

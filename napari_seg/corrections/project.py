@@ -162,6 +162,7 @@ class Project:
         *,
         axes: str | None = None,
         channels: tuple[int, ...] | None = None,
+        zoom: float = 1.0,
     ) -> ImageEntry:
         """Return the entry of an image, which is made if the image is new.
 
@@ -176,7 +177,9 @@ class Project:
         images = list(self._content.images)
         for place, entry in enumerate(images):
             if entry.is_of(fingerprint, tuple(shape), axes):
-                read = replace(entry, axes=axes or entry.axes, channels=channels)
+                read = replace(
+                    entry, axes=axes or entry.axes, channels=channels, zoom=zoom
+                )
                 images[place] = entry if self.read_only else read
                 break
         else:
@@ -184,7 +187,9 @@ class Project:
             taken = sum(each.id.startswith(new) for each in images)
             new += f"-{taken + 1}" if taken else ""
             images.append(
-                ImageEntry(new, name, fingerprint, tuple(shape), source, axes, channels)
+                ImageEntry(
+                    new, name, fingerprint, tuple(shape), source, axes, channels, zoom
+                )
             )
         if tuple(images) != self._content.images:
             self._update(images=tuple(images))

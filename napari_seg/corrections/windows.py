@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,38 @@ from napari_seg.errors import LabelsError, StorageError
 from napari_seg.scoring.regions import Box, box_shape, relative
 from napari_seg.scoring.tally import UNKNOWN
 
-__all__ = ["Window", "cut_windows", "read_origin", "read_ranges", "save_windows"]
+__all__ = [
+    "AS_IT_IS",
+    "PixelSize",
+    "Window",
+    "cut_windows",
+    "read_origin",
+    "read_pixel_size",
+    "read_ranges",
+    "save_windows",
+]
 
 Reader = Callable[[Box], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """How large the pixels of an image are, for a network and in the world.
+
+    Attributes
+    ----------
+    zoom : float
+        By how much a network sees the image enlarged.
+    micrometres : float or None
+        Side of a pixel of the image itself, where it is known.
+    """
+
+    zoom: float = 1.0
+    micrometres: float | None = None
+
+
+#: Nobody said anything else.
+AS_IT_IS = PixelSize()
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +77,8 @@ class Window:
     ranges : ndarray of float64, (C, 2), or None
         Intensities that become 0 and 1: those of the whole image, which a window
         cannot know.
+    size : PixelSize
+        In which size to learn from it.
     """
 
     name: str
@@ -56,6 +87,7 @@ class Window:
     labels: NDArray[np.uint8]
     vouched: int
     ranges: NDArray[np.float64] | None = None
+    size: PixelSize = AS_IT_IS
 
 
 def cut_windows(
@@ -67,6 +99,7 @@ def cut_windows(
     context: int = 32,
     minimum: int = 64,
     ranges: NDArray[np.float64] | None = None,
+    pixel_size: PixelSize | None = None,
 ) -> list[Window]:
     """Cut the vouched parts of one plane into windows.
 
@@ -91,6 +124,8 @@ def cut_windows(
         Windows with fewer vouched pixels are left out.
     ranges : ndarray of float64, (C, 2), optional
         Intensities of the whole image that become 0 and 1; saved with each window.
+    pixel_size : PixelSize, optional
+        In which size to learn from it; saved likewise.
 
     Returns
     -------
@@ -120,7 +155,8 @@ def cut_windows(
         labels[relative(cell, box)] = truth[cell]
         place = _window_name(name, index, cell)
         image = np.asarray(reader(box))
-        windows.append(Window(place, box, image, labels, vouched, ranges))
+        window = Window(place, box, image, labels, vouched, ranges)
+        windows.append(replace(window, size=pixel_size or AS_IT_IS))
     return windows
 
 
@@ -198,6 +234,8 @@ def _metadata(window: Window) -> dict[str, Any]:
     said: dict[str, Any] = {"origin": [part.start for part in window.box]}
     if window.ranges is not None:
         said["ranges"] = window.ranges.tolist()
+    if window.size != AS_IT_IS:
+        said["pixel_size"] = asdict(window.size)
     return said
 
 
@@ -249,6 +287,11 @@ def read_origin(image: Path) -> tuple[str, int, int] | None:
         return None
     row, column = (int(each) for each in corner)
     return re.sub(r"y\d+_x\d+$", "", image.stem), row, column
+
+
+def read_pixel_size(image: Path) -> PixelSize:
+    """Return in which size to learn from a window; as it is where nobody said so."""
+    return PixelSize(**_read_metadata(image).get("pixel_size", {}))
 
 
 def _read_metadata(image: Path) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Job:
         Tiles of each plane, in order.
     look : callable or None
         Tells what is on the screen, which comes first.
-    halo, stride : int
+    halo, stride, least : int
         With which the tiles were planned, in pixels.
     crf : CRFOptions or None
         Refinement of the probabilities.
@@ -94,6 +94,7 @@ class Job:
     tiles: tuple[Tile, ...]
     halo: int
     stride: int
+    least: int
     crf: CRFOptions | None
     confidence: bool
     look: Look | None = None
@@ -125,7 +126,8 @@ class Job:
             yield TileResult(index, tile.core, *answer, done, total)
 
     def _split(self, tile: Tile) -> list[Tile]:
-        return split_tile(tile, self.reading.plane_shape, self.halo, self.stride)
+        shape = self.reading.plane_shape
+        return split_tile(tile, shape, self.halo, self.stride, self.least)
 
     def _attempt(
         self, runner: TileRunner, index: tuple[int, ...], tile: Tile

@@ -18,7 +18,9 @@ from napari_seg.inference.engine import Job, TileResult
 from napari_seg.inference.normalization import channel_ranges
 from napari_seg.inference.runner import Cancelled, TileRunner
 from napari_seg.inference.tiling import choose_tile, clip_box, plan_tiles
-from napari_seg.models.base import SegmentationModel
+from napari_seg.inference.zoom import Zoom
+from napari_seg.models.base import MIN_SIDE, SegmentationModel
+from napari_seg.models.spec import LARGEST_ZOOM, SMALLEST_ZOOM
 from napari_seg.options import Options, option
 
 __all__ = ["PredictOptions", "Prediction", "TileResult", "predict", "stream"]
@@ -45,6 +47,16 @@ class PredictOptions(Options):
         minimum=0,
         step=16,
         unit="px",
+    )
+    zoom: float = option(
+        1.0,
+        "Zoom",
+        "In which size the model sees the image: 0.5 halves it, for objects twice as "
+        "large as those that the model has learned.",
+        minimum=SMALLEST_ZOOM,
+        maximum=LARGEST_ZOOM,
+        step=0.1,
+        unit="×",
     )
     crf: bool = option(
         False,
@@ -94,6 +106,7 @@ def predict(
     rgb: bool = False,
     channels: Sequence[int] | None = None,
     halo: int | None = None,
+    zoom: float = 1.0,
     flips: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
@@ -111,7 +124,7 @@ def predict(
         rules of :func:`~napari_seg.inference.axes.read_axes`.
     device : str or torch.device
         ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-    tile, confidence, halo, flips
+    tile, confidence, halo, zoom, flips
         See :class:`PredictOptions`.
     crf : bool or CRFOptions
         Whether to move the borders to edges of the image, or how.
@@ -130,6 +143,8 @@ def predict(
     ------
     ImageError, ChannelError
         If the image is none, or does not fit the model.
+    InputError
+        If an option is out of range.
     DeviceError
         If the device is missing, or its memory too small for the smallest tile.
     """
@@ -137,6 +152,7 @@ def predict(
     options = PredictOptions(
         tile=tile,
         halo=halo,
+        zoom=zoom,
         crf=bool(crf),
         flips=flips,
         confidence=confidence,
@@ -224,17 +240,20 @@ def stream(
     chosen = pick_device(device)
     options = options or PredictOptions()
     crf = options.crf_options if options.crf else None
-    halo = max(model.halo, options.halo or 0) + (crf.halo if crf else 0)
-    halo = -(-halo // model.stride) * model.stride
+    zoom = Zoom.near(options.zoom)
+    stride, least = zoom.stride(model.stride), zoom.in_image(MIN_SIDE)
+    halo = max(zoom.in_image(model.halo), options.halo or 0) + (crf.halo if crf else 0)
+    halo = -(-halo // stride) * stride
     planes = reading.indices() if indices is None else indices
 
     def results() -> Generator[TileResult, None, None]:
-        runner = TileRunner(model, chosen, cancelled, flips=options.flips)
+        runner = TileRunner(model, chosen, cancelled, flips=options.flips, zoom=zoom)
         try:
             shape = reading.plane_shape
             work = clip_box(within, shape)
-            tile = options.tile or _automatic_tile(runner, work, halo)
-            tiles = plan_tiles(shape, tile, halo, model.stride, first, work)
+            grid = halo, stride, least
+            tile = options.tile or _automatic_tile(runner, work, grid)
+            tiles = plan_tiles(shape, tile, halo, stride, first, work, least)
             job = Job(
                 image=image,
                 reading=reading,
@@ -246,7 +265,8 @@ def stream(
                 indices=tuple(tuple(map(int, index)) for index in planes),
                 tiles=tuple(tiles),
                 halo=halo,
-                stride=model.stride,
+                stride=stride,
+                least=least,
                 crf=crf,
                 confidence=options.confidence,
                 look=look,
@@ -260,8 +280,11 @@ def stream(
     return results()
 
 
-def _automatic_tile(runner: TileRunner, box: Box, halo: int) -> tuple[int, int]:
+def _automatic_tile(
+    runner: TileRunner, box: Box, grid: tuple[int, int, int]
+) -> tuple[int, int]:
+    halo, stride, least = grid
     cost = runner.cost()
     budget, limit = cost.budget(runner.device), cost.limit(runner.device)
     height, width = (max(1, span.stop - span.start) for span in box)
-    return choose_tile((height, width), halo, runner.stride, budget, limit)
+    return choose_tile((height, width), halo, stride, budget, limit, least)

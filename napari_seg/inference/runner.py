@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from napari_seg.inference.device import mixed_precision, release_memory
 from napari_seg.inference.twin import twin
+from napari_seg.inference.zoom import Zoom
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
 from napari_seg.models.layers import pad_to_multiple
 
@@ -35,7 +36,7 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network takes for each pixel of its input.
+    """What a network takes for each pixel of an image.
 
     Attributes
     ----------
@@ -83,6 +84,8 @@ class TileRunner:
         sooner than a tile is done.
     flips : bool
         Average the tile and its mirror images, four passes.
+    zoom : Zoom or None
+        In which size the network sees the tile.
     """
 
     def __init__(
@@ -92,10 +95,12 @@ class TileRunner:
         cancelled: Callable[[], bool] | None = None,
         *,
         flips: bool = False,
+        zoom: Zoom | None = None,
     ) -> None:
         self._model = model
         self._cancelled = cancelled
         self._flips = flips
+        self.zoom = zoom or Zoom()
         self.stride = model.stride
         self.temperature = model.spec.temperature
         self.move(device)
@@ -125,6 +130,7 @@ class TileRunner:
         ----------
         plane : ndarray
             (C, Y, X) float32, scaled to about 0 to 1; C is 1 or the model's channels.
+            Y and X are multiples of ``zoom.down``.
 
         Returns
         -------
@@ -136,8 +142,9 @@ class TileRunner:
         x = torch.empty(shape, memory_format=torch.channels_last)
         # One gray channel is repeated over all that the model takes.
         x.copy_(torch.from_numpy(plane))
-        x = self._network.standardize(x.to(self.device))
-        return self._averaged(x) if self._flips else self._checked(x)
+        x = self.zoom.enlarge(self._network.standardize(x.to(self.device)))
+        logits = self._averaged(x) if self._flips else self._checked(x)
+        return self.zoom.shrink(logits[None])[0]
 
     def _averaged(self, x: Tensor) -> Tensor:
         """Return the answer to which the tile and its mirror images agree."""
@@ -166,7 +173,7 @@ class TileRunner:
 
     def cost(self) -> Cost:
         """Measure the network on a small input."""
-        side = max(2 * MIN_SIDE, self._network.stride)
+        side = self.zoom.in_image(max(2 * MIN_SIDE, self._network.stride))
         macs, largest = 0.0, 0.0
 
         def count(

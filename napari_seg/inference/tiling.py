@@ -50,6 +50,7 @@ def plan_tiles(
     stride: int,
     first: Box | None = None,
     within: Box | None = None,
+    least: int = MIN_SIDE,
 ) -> list[Tile]:
     """Return the tiles of a plane in the order in which they should be computed.
 
@@ -68,6 +69,8 @@ def plan_tiles(
         the others outwards. None keeps the reading order.
     within : tuple of slice or None
         The cores partition this box instead of the plane.
+    least : int
+        Smallest side of what is read, in pixels.
 
     Returns
     -------
@@ -80,24 +83,26 @@ def plan_tiles(
         list(_spans(area.start, area.stop, side, stride))
         for area, side in zip(box, sides, strict=True)
     ]
-    tiles = [make_tile((y, x), shape, halo, stride) for y, x in product(*spans)]
+    tiles = [make_tile((y, x), shape, halo, stride, least) for y, x in product(*spans)]
     if first is not None:
         view = clip_box(first, shape)
         tiles.sort(key=lambda tile: nearness(tile.core, view))
     return tiles
 
 
-def make_tile(core: Box, shape: tuple[int, int], halo: int, stride: int) -> Tile:
+def make_tile(
+    core: Box, shape: tuple[int, int], halo: int, stride: int, least: int = MIN_SIDE
+) -> Tile:
     """Return the tile that contributes `core`, with the box that it must read."""
     rows, columns = (
-        _read(span, length, halo, stride)
+        _read(span, length, halo, stride, least)
         for span, length in zip(core, shape, strict=True)
     )
     return Tile(core, (rows, columns))
 
 
 def split_tile(
-    tile: Tile, shape: tuple[int, int], halo: int, stride: int
+    tile: Tile, shape: tuple[int, int], halo: int, stride: int, least: int = MIN_SIDE
 ) -> list[Tile]:
     """Return two tiles that share the core of `tile`, cut across its longer side.
 
@@ -112,13 +117,18 @@ def split_tile(
         (part, columns) if axis == 0 else (rows, part)
         for part in (slice(span.start, middle), slice(middle, span.stop))
     ]
-    halves = [make_tile(core, shape, halo, stride) for core in cores]
+    halves = [make_tile(core, shape, halo, stride, least) for core in cores]
     before, after = read_area(tile), [read_area(half) for half in halves]
     return halves if max(after) < before and sum(after) <= 1.5 * before else [tile]
 
 
 def choose_tile(
-    shape: tuple[int, int], halo: int, stride: int, budget: float, limit: float
+    shape: tuple[int, int],
+    halo: int,
+    stride: int,
+    budget: float,
+    limit: float,
+    least: int = MIN_SIDE,
 ) -> tuple[int, int]:
     """Return the core size that covers a plane with the least work.
 
@@ -131,7 +141,7 @@ def choose_tile(
     ----------
     shape : tuple of int
         Height and width of the plane in pixels.
-    halo, stride : int
+    halo, stride, least : int
         As in :func:`plan_tiles`.
     budget : float
         Pixels that one tile should read, for the sake of a short wait.
@@ -143,7 +153,7 @@ def choose_tile(
     tuple of int
         Height and width, multiples of the stride.
     """
-    down, across = (_cuts(length, halo, stride) for length in shape)
+    down, across = (_cuts(length, halo, stride, least) for length in shape)
     grids = [_Grid(*pair) for pair in product(down, across)]
     affordable = MAX_OVERHEAD * shape[0] * shape[1]
     quick = [grid for grid in grids if grid.longest <= budget]
@@ -203,13 +213,13 @@ def _step(length: int, side: int, stride: int) -> int:
     return _up(-(-length // n), stride)
 
 
-def _read(span: slice, length: int, halo: int, stride: int) -> slice:
-    end = max(_up(length, stride), MIN_SIDE)
+def _read(span: slice, length: int, halo: int, stride: int, least: int) -> slice:
+    end = max(_up(length, stride), least)
     start = max(0, span.start - halo) // stride * stride
     stop = min(end, _up(span.stop + halo, stride))
-    if stop - start < MIN_SIDE:
-        stop = min(end, start + _up(MIN_SIDE, stride))
-        start = max(0, (stop - MIN_SIDE) // stride * stride)
+    if stop - start < least:
+        stop = min(end, start + _up(least, stride))
+        start = max(0, (stop - least) // stride * stride)
     return slice(start, stop)
 
 
@@ -240,13 +250,13 @@ class _Grid(NamedTuple):
         return self.longest, self.total
 
 
-def _cuts(length: int, halo: int, stride: int) -> list[_Cut]:
+def _cuts(length: int, halo: int, stride: int, least: int) -> list[_Cut]:
     """Return the ways to cut an axis into 1, 2, 3, … tiles."""
-    most = max(1, length // max(MIN_SIDE, stride))
+    most = max(1, length // max(least, stride))
     cuts = []
     for side in sorted({_up(-(-length // n), stride) for n in range(1, most + 1)}):
         spans = _spans(0, length, side, stride)
-        reads = [_length(_read(span, length, halo, stride)) for span in spans]
+        reads = [_length(_read(span, length, halo, stride, least)) for span in spans]
         cuts.append(_Cut(side, sum(reads), max(reads)))
     return cuts
 

@@ -7,10 +7,20 @@ from typing import Any
 
 from napari_seg.errors import InputError
 
-__all__ = ["MAX_CLASSES", "MIN_SIDE", "ModelSpec", "Normalization"]
+__all__ = [
+    "LARGEST_ZOOM",
+    "MAX_CLASSES",
+    "MIN_SIDE",
+    "SMALLEST_ZOOM",
+    "ModelSpec",
+    "Normalization",
+]
 
 #: 255 means "unknown" in a label image, so ids 0..254 are left for classes.
 MAX_CLASSES = 255
+
+#: In which sizes a network can see an image.
+SMALLEST_ZOOM, LARGEST_ZOOM = 1 / 16, 16.0
 
 #: Smallest height and width that every architecture takes, in pixels.
 MIN_SIDE = 32
@@ -111,6 +121,11 @@ class ModelSpec:
     slices : int
         Neighbouring slices of a stack whose channels are all among the input channels,
         the one to be segmented in their middle ("2.5-D"); odd, 1 is a plane alone.
+    object_diameter : float or None
+        Typical diameter of the objects in the training images, in pixels, as the
+        network saw them; None where nobody measured it.
+    pixel_size : float or None
+        Side of a pixel of the training images in micrometres, as the network saw them.
     normalization : Normalization
         How intensities are scaled before the network sees them.
     temperature : float
@@ -133,6 +148,8 @@ class ModelSpec:
     auxiliary_head: bool = False
     gray_as_rgb: bool = False
     slices: int = 1
+    object_diameter: float | None = None
+    pixel_size: float | None = None
     normalization: Normalization = field(default_factory=Normalization)
     temperature: float = 1.0
     history: tuple[dict[str, Any], ...] = ()
@@ -147,6 +164,10 @@ class ModelSpec:
                 f"slices is {self.slices}, in_channels is {self.in_channels}; slices "
                 "is odd, and each of them has the same number of channels."
             )
+        for name in ("object_diameter", "pixel_size"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"{name} is {value}; it must be above 0.")
         if self.depth < 1 or (self.width is not None and self.width < 1):
             raise InputError(
                 f"width is {self.width}, depth is {self.depth}; both start at 1."

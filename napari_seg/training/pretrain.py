@@ -78,11 +78,16 @@ _OPTIONS = TrainOptions(
 )
 
 
+_NUCLEI = 17.5
+
+
 @dataclass(frozen=True)
 class _Recipe:
     """What one bundled model is: classes, channels of its first level, steps, crops.
 
     `start` is the model that training goes on from; None starts with random weights.
+    `diameter` is the median of the median diameters of objects in the images of
+    dsb2018, in pixels.
     """
 
     foreground: str
@@ -90,11 +95,12 @@ class _Recipe:
     steps: int
     crop: int
     start: str | None = None
+    diameter: float | None = None
 
 
 RECIPES = {
-    "nuclei": _Recipe("nucleus", 16, 12000, 160),
-    "nuclei-fast": _Recipe("nucleus", 8, 12000, 160),
+    "nuclei": _Recipe("nucleus", 16, 12000, 160, diameter=_NUCLEI),
+    "nuclei-fast": _Recipe("nucleus", 8, 12000, 160, diameter=_NUCLEI),
     "generic": _Recipe("foreground", 16, 3000, 128, "nuclei"),
 }
 
@@ -172,9 +178,9 @@ def _start(name: str, start: str | os.PathLike[str] | None) -> SegmentationModel
     classes = ["background", recipe.foreground]
     if start:
         model = adapt_model(load_model(start), classes=classes)
-        model.spec = replace(model.spec, name=name)
+        model.spec = replace(model.spec, name=name, object_diameter=recipe.diameter)
         return model
-    return create_model(
+    model = create_model(
         "unet",
         in_channels=3,
         classes=classes,
@@ -182,6 +188,8 @@ def _start(name: str, start: str | os.PathLike[str] | None) -> SegmentationModel
         name=name,
         gray_as_rgb=True,
     )
+    model.spec = replace(model.spec, object_diameter=recipe.diameter)
+    return model
 
 
 def _train(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_seg.corrections.versions import VersionCard
-from napari_seg.corrections.windows import cut_windows, save_windows
+from napari_seg.corrections.windows import PixelSize, cut_windows, save_windows
 from napari_seg.errors import NothingToLearnError
 from napari_seg.inference.axes import as_array
 from napari_seg.inference.normalization import channel_ranges
@@ -114,6 +114,7 @@ def save_training_windows(
             name,
             plane.index,
             ranges=session.ranges,
+            pixel_size=PixelSize(session.source.zoom, session.source.pixel_size),
         )
     ]
     if not windows:

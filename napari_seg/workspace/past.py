@@ -50,12 +50,15 @@ class SavedWork:
         How it was read then.
     channels : tuple of int or None
         Which channels the model took, where the user chose them.
+    zoom : float
+        In which size it saw the image.
     """
 
     mark: str
     saved_at: float | None = None
     axes: str | None = None
     channels: tuple[int, ...] | None = None
+    zoom: float = 1.0
 
 
 def find_saved_work(source: ImageSource) -> SavedWork:
@@ -76,7 +79,7 @@ def find_saved_work(source: ImageSource) -> SavedWork:
         times = [path.stat().st_mtime for path in journal.glob("[0-9]*.*")]
         last = max(times, default=None)
         if entry.fingerprint == mark and (last or 0.0) > (found.saved_at or 0.0):
-            found = SavedWork(mark, last, entry.axes, entry.channels)
+            found = SavedWork(mark, last, entry.axes, entry.channels, entry.zoom)
     return found
 
 
@@ -124,7 +127,7 @@ class Past:
             if workspace.source is source and session and session.ledger is None:
                 session.mark = saved.mark
                 if saved.saved_at is not None:
-                    workspace.reading.go_on(saved.axes, saved.channels)
+                    workspace.reading.go_on(saved.axes, saved.channels, saved.zoom)
                     self.saved_at = saved.saved_at
                     workspace.changed.emit()
 

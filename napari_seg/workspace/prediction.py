@@ -178,7 +178,9 @@ class Predictor:
             axes=reading.axes,
             channels=reading.picked,
             device=device,
-            options=replace(options or PredictOptions(), confidence=True),
+            options=replace(
+                options or PredictOptions(), confidence=True, zoom=source.zoom
+            ),
             look=self._look if everything else None,
             within=view.box if view and not everything else None,
             indices=[view.index] if view and not everything else None,

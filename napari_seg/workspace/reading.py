@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from math import log
 from typing import TYPE_CHECKING
 
 from napari_seg.errors import InputError
 from napari_seg.inference.axes import as_array, guess_axes
+from napari_seg.models.spec import LARGEST_ZOOM, SMALLEST_ZOOM
 
 if TYPE_CHECKING:
     from napari_seg.inference.axes import AxesReading
@@ -17,6 +19,10 @@ __all__ = ["LETTERS", "SLICES", "Reading"]
 
 #: What an axis before Y and X can be, in the order of the list.
 LETTERS = "TZCQI"
+#: What of a source says how it is read.
+_HOW = ("axes", "channels", "zoom")
+#: Networks do not mind objects larger or smaller by this factor.
+_NEAR = 1.25
 _RGB = ("red", "green", "blue")
 #: Neighbouring slices that a new model can take.
 SLICES = (1, 3, 5, 7)
@@ -77,6 +83,39 @@ class Reading:
             return None
         return choice.spec.slices if "Z" in current.axes else None
 
+    @property
+    def zoom(self) -> float:
+        """In which size the model sees the image."""
+        source = self._workspace.source
+        return 1.0 if source is None else source.zoom
+
+    @property
+    def fitting_zoom(self) -> float | None:
+        """The zoom with which pixels are as large as those that the model has learned.
+
+        None where that is not known, or near enough to the zoom as it is.
+        """
+        source, choice = self._workspace.source, self._workspace.choice
+        if source is None or choice is None:
+            return None
+        if source.pixel_size is None or choice.spec.pixel_size is None:
+            return None
+        fitting = _within(source.pixel_size / choice.spec.pixel_size)
+        return fitting if abs(log(fitting / source.zoom)) > log(_NEAR) else None
+
+    def set_zoom(self, zoom: float) -> None:
+        """Let the model see the image in another size."""
+        source = self._workspace.source
+        if source is not None and not self._workspace.misfit and zoom != source.zoom:
+            self._workspace.read_as(replace(source, zoom=zoom))
+
+    def measured(self, diameter: float) -> None:
+        """Take in how long a typical object is in the image, in pixels."""
+        choice = self._workspace.choice
+        learned = None if choice is None else choice.spec.object_diameter
+        if learned is not None and diameter > 0:
+            self.set_zoom(round(_within(learned / diameter), 2))
+
     def name_axis(self, axis: int, letter: str) -> None:
         """Give an axis another letter; the axis that had it takes the old one."""
         letters = list(self.axes)
@@ -96,13 +135,18 @@ class Reading:
         if choice is not None and choice.untrained:
             self._workspace.set_model(choice.with_slices(slices))
 
-    def go_on(self, axes: str | None, channels: tuple[int, ...] | None) -> None:
+    def go_on(
+        self, axes: str | None, channels: tuple[int, ...] | None, zoom: float
+    ) -> None:
         """Read the image as on an earlier day, if its model can take it so."""
         source, choice = self._workspace.source, self._workspace.choice
         if source is None or choice is None or axes is None:
             return
-        saved = replace(source, axes=axes, channels=channels)
-        if self.axes == axes and source.channels == channels:
+        if self.axes == axes:
+            # Unlike one that was given, what was guessed follows the model.
+            axes = source.axes
+        saved = replace(source, axes=axes, channels=channels, zoom=zoom)
+        if all(getattr(saved, n) == getattr(source, n) for n in _HOW):
             return
         with suppress(InputError):
             saved.read_for(choice.spec)
@@ -127,6 +171,10 @@ class Reading:
             workspace.changed.emit()
             return
         workspace.read_as(wanted)
+
+
+def _within(zoom: float) -> float:
+    return min(max(zoom, SMALLEST_ZOOM), LARGEST_ZOOM)
 
 
 def _channel_text(channels: tuple[int, ...], rgb: bool) -> str:

@@ -105,6 +105,7 @@ class Session:
                 self.reading.spatial_shape,
                 axes=self.reading.axes,
                 channels=self.source.channels,
+                zoom=self.source.zoom,
             )
             store = project.open_store(entry, on_error)
             to_close.callback(store.close)
@@ -215,6 +216,7 @@ class Session:
                 self.reading.spatial_shape,
                 axes=self.reading.axes,
                 channels=self.source.channels,
+                zoom=self.source.zoom,
             )
 
     def take_model(self, reading: AxesReading, classes: tuple[str, ...]) -> None:

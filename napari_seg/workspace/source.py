@@ -35,6 +35,10 @@ class ImageSource:
     channels : tuple of int or None
         Which of the channels the model takes, where somebody said so; a model that
         takes another number of them takes the first.
+    zoom : float
+        In which size the model sees the image.
+    pixel_size : float or None
+        Side of a pixel in micrometres, where it is known.
     """
 
     name: str
@@ -42,6 +46,8 @@ class ImageSource:
     rgb: bool = False
     axes: str | None = None
     channels: tuple[int, ...] | None = None
+    zoom: float = 1.0
+    pixel_size: float | None = None
 
     @property
     def available(self) -> int:

@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
+    QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
     QProgressBar,
@@ -20,9 +21,18 @@ from qtpy.QtWidgets import (
 from napari_seg._qt.panels.bar import Bar
 from napari_seg._qt.panels.common import Panel, button, gate, small_label
 from napari_seg._qt.panels.reading import ReadingRow
+from napari_seg.models.spec import LARGEST_ZOOM, SMALLEST_ZOOM
 
 __all__ = ["SourcePanel"]
 
+_MEASURE_HINT = (
+    "Draw a line across a typical object; the zoom is then set so that the model sees "
+    "it in the size that it has learned."
+)
+_NOTHING_TO_COMPARE = (
+    "Nobody has told how large the objects are that this model has learned; set the "
+    "zoom by hand."
+)
 _MODEL_HINT = "The network that predicts."
 
 
@@ -41,6 +51,10 @@ class SourcePanel(Panel):
         The model is to take these channels.
     slicesChosen : int
         A new model is to see so many slices at a time.
+    zoomChosen : float
+        The model is to see the image in this size.
+    measureWanted : bool
+        The user takes the ruler in hand, or puts it down.
     """
 
     imageChosen = Signal(object)
@@ -49,6 +63,8 @@ class SourcePanel(Panel):
     axisNamed = Signal(int, str)
     channelsChosen = Signal(object)
     slicesChosen = Signal(int)
+    zoomChosen = Signal(float)
+    measureWanted = Signal(bool)
     imagenetWanted = Signal(bool)
     predictViewWanted = Signal()
     predictAllWanted = Signal()
@@ -65,6 +81,7 @@ class SourcePanel(Panel):
         self.show_note("")
         self.show_channels([], None)
         self.show_slices([], None)
+        self.show_zoom(1.0, None, None)
 
     def _add_choices(self) -> None:
         """Add what is predicted, and with what."""
@@ -110,6 +127,7 @@ class SourcePanel(Panel):
         form.addRow("Channel", self.channels)
         form.addRow("Model", models)
         form.addRow("Slices", self.slices)
+        form.addRow("Zoom", self._zoom_row())
         form.addRow("", self.imagenet)
         form.addRow("", self.device)
         self.rows.addLayout(form)
@@ -127,6 +145,63 @@ class SourcePanel(Panel):
         )
         open_file.clicked.connect(self.modelFileWanted)
         self.imagenet.clicked.connect(self.imagenetWanted)
+
+    def _zoom_row(self) -> QHBoxLayout:
+        """Return what chooses in which size the model sees the image."""
+        self.zoom = QDoubleSpinBox()
+        self.zoom.setObjectName("zoom_spin")
+        self.zoom.setAccessibleName("Zoom")
+        self.zoom.setDecimals(2)
+        self.zoom.setRange(SMALLEST_ZOOM, LARGEST_ZOOM)
+        self.zoom.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
+        self.zoom.setSuffix(" ×")
+        self.zoom.setKeyboardTracking(False)
+        self.measure = button("Measure", "measure_button", "")
+        self.measure.setCheckable(True)
+        self.fit_zoom = button("", "fit_zoom_button", "")
+        row = QHBoxLayout()
+        for each in (self.zoom, self.measure, self.fit_zoom):
+            row.addWidget(each)
+        self.zoom.valueChanged.connect(self.zoomChosen)
+        self.measure.clicked.connect(self.measureWanted)
+        self.fit_zoom.clicked.connect(
+            lambda: self.zoom.setValue(self.fit_zoom.property("zoom"))
+        )
+        return row
+
+    def show_zoom(
+        self, zoom: float, learned: float | None, fitting: float | None
+    ) -> None:
+        """Show in which size the model sees the image.
+
+        Parameters
+        ----------
+        zoom : float
+            The factor.
+        learned : float or None
+            Diameter in pixels of the objects that the model has learned, if known.
+        fitting : float or None
+            The factor by which pixels get the size of those that it has learned, if
+            that is another.
+        """
+        self.zoom.blockSignals(True)
+        self.zoom.setValue(zoom)
+        self.zoom.blockSignals(False)
+        objects = "" if learned is None else f", about {learned:.0f} px across"
+        self.zoom.setToolTip(
+            "In which size the model sees the image: 0.5 halves it. Objects shall be "
+            f"as large as those that the model has learned{objects}."
+        )
+        self.measure.setProperty("hint", _MEASURE_HINT)
+        gate(self.measure, "" if learned is not None else _NOTHING_TO_COMPARE)
+        self.fit_zoom.setVisible(fitting is not None)
+        if fitting is not None:
+            self.fit_zoom.setProperty("zoom", fitting)
+            self.fit_zoom.setText(f"Use {fitting:.2f} ×")
+            self.fit_zoom.setToolTip(
+                "The pixels of this image are of another size than those that the "
+                "model has learned; with this zoom they are alike."
+            )
 
     def _add_saved_work(self) -> None:
         self.go_on = button(

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_seg._qt.palette import OKABE_ITO
 from napari_seg._qt.panels.source import SourcePanel
+from napari_seg._qt.ruler import Ruler
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg.errors import DownloadError
 from napari_seg.models.published import Fetched, PublishedFile
@@ -40,6 +41,7 @@ class SourcePresenter:
         self._panel, self._workspace, self._link = panel, workspace, link
         self.layer: Image | None = None
         self._not_fetched: PublishedFile | None = None
+        self._ruler: Ruler | None = None
         self._following = QTimer()
         self._following.setInterval(_GLANCE)
         self._following.timeout.connect(self._follow_view)
@@ -49,6 +51,8 @@ class SourcePresenter:
         panel.axisNamed.connect(workspace.reading.name_axis)
         panel.channelsChosen.connect(self._choose_channels)
         panel.slicesChosen.connect(workspace.reading.take_slices)
+        panel.zoomChosen.connect(workspace.reading.set_zoom)
+        panel.measureWanted.connect(self._measure)
         panel.imagenetWanted.connect(workspace.start_from_imagenet)
         panel.predictViewWanted.connect(self.predict_view)
         panel.predictAllWanted.connect(self.predict_all)
@@ -61,6 +65,7 @@ class SourcePresenter:
 
     def choose_image(self, layer: Image | None) -> None:
         """Work on the image of a layer."""
+        self._measure(False)
         source = None if layer is None else self._link.source(layer)
         current = self._workspace.source
         same_layer = layer is not None and layer is self.layer
@@ -86,6 +91,24 @@ class SourcePresenter:
     def _choose_channels(self, channels: Any) -> None:
         if channels is not None:
             self._workspace.reading.take_channels(channels)
+
+    def _measure(self, wanted: bool) -> None:
+        """Take the ruler in hand, or put it down."""
+        ruler, self._ruler = self._ruler, None
+        if ruler is not None:
+            ruler.put_down()
+        if wanted and self.layer is not None:
+            self._ruler = Ruler(
+                self._link.viewer,
+                self.layer,
+                self._measured,
+                lambda: self._measure(False),
+            )
+        self._panel.measure.setChecked(self._ruler is not None)
+
+    def _measured(self, diameter: float) -> None:
+        self._measure(False)
+        self._workspace.reading.measured(diameter)
 
     def _ask_for_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(
@@ -169,6 +192,9 @@ class SourcePresenter:
         reading = self._workspace.reading
         self._panel.reading.show_axes(reading.lengths, reading.axes, LETTERS)
         self._panel.show_channels(reading.channels, reading.picked)
+        choice = self._workspace.choice
+        learned = None if choice is None else choice.spec.object_diameter
+        self._panel.show_zoom(reading.zoom, learned, reading.fitting_zoom)
         slices = reading.slices
         self._panel.show_slices(
             [] if slices is None else [(_slices_text(n), n) for n in SLICES], slices
