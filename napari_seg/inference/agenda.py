@@ -8,10 +8,12 @@ from typing import TypeAlias
 from napari_seg.inference.axes import Box
 from napari_seg.inference.tiling import Tile, nearness
 
-__all__ = ["Agenda", "Index", "Look"]
+__all__ = ["Agenda", "Batch", "Index", "Look"]
 
 #: Position of a plane along the axes that are looped over.
 Index: TypeAlias = tuple[int, ...]
+#: Tiles that are computed at once, each with its plane.
+Batch: TypeAlias = list[tuple[Index, Tile]]
 #: Tells the plane and the rows and columns that are on the screen now, if any are.
 Look: TypeAlias = Callable[[], tuple[Index, Box] | None]
 
@@ -59,11 +61,24 @@ class Agenda:
             del self._left[self._index]
         return self._index, tile
 
-    def put_back(self, index: Index, tiles: Sequence[Tile]) -> None:
-        """Compute these next: a tile that was taken, or the parts of it."""
-        if self._index != index or index not in self._left:
-            self._turn_to(index)
-        self._queue.extend(reversed(tiles))
+    def take(self, most: int) -> Batch:
+        """Take up to `most` tiles whose reads have one shape, at least one."""
+        batch = [self.next()]
+        shape = _read_shape(batch[0][1])
+        while self and len(batch) < most:
+            index, tile = self.next()
+            if _read_shape(tile) != shape:
+                self.give_back([(index, tile)])
+                break
+            batch.append((index, tile))
+        return batch
+
+    def give_back(self, batch: Batch) -> None:
+        """Compute these next: what was taken, or parts of it."""
+        for index, tile in reversed(batch):
+            if self._index != index or index not in self._left:
+                self._turn_to(index)
+            self._queue.append(tile)
 
     def _nearest_plane(self) -> Index:
         if self._seen is None:
@@ -83,3 +98,7 @@ class Agenda:
         tiles.reverse()
         self._index, self._queue = index, tiles
         self._left[index] = self._queue
+
+
+def _read_shape(tile: Tile) -> tuple[int, ...]:
+    return tuple(span.stop - span.start for span in tile.read)

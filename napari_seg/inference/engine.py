@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_seg.errors import DeviceError
-from napari_seg.inference.agenda import Agenda, Look
+from napari_seg.inference.agenda import Agenda, Batch, Index, Look
 from napari_seg.inference.axes import AxesReading, Box
+from napari_seg.inference.batching import BatchTrial, ReadAhead
 from napari_seg.inference.device import describe_device, is_out_of_memory
 from napari_seg.inference.normalization import normalize
 from napari_seg.inference.runner import TileRunner
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Job", "TileResult"]
 
 _CPU = torch.device("cpu")
-_Answer = tuple[NDArray[np.uint8], NDArray[np.float32] | None]
+Answer: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.float32] | None]
 
 
 @dataclass(frozen=True)
@@ -107,74 +109,56 @@ class Job:
         DeviceError
             If even small tiles do not fit into the machine's memory.
         """
-        largest = float("inf")
-        done, total = 0, len(self.indices) * len(self.tiles)
-        agenda = Agenda(self.indices, self.tiles, self.look)
-        while agenda:
-            index, tile = agenda.next()
-            parts = self._split(tile) if read_area(tile) > largest else [tile]
-            if len(parts) > 1:
-                agenda.put_back(index, parts)
-                total += len(parts) - 1
-                continue
-            answer = self._attempt(runner, index, tile)
-            if answer is None:
-                largest = self._make_do(runner, tile)
-                agenda.put_back(index, [tile])
-                continue
-            done += 1
-            yield TileResult(index, tile.core, *answer, done, total)
+        lazy = not isinstance(self.image, np.ndarray) or isinstance(
+            self.image, np.memmap
+        )
+        # Reading an array in memory takes no time that could be saved.
+        ahead = lazy or runner.device.type == "cuda"
+        with ReadAhead(self.read, ahead=ahead) as reader:
+            yield from _Run(self, runner, reader).results()
 
-    def _split(self, tile: Tile) -> list[Tile]:
+    def read(self, batch: Batch) -> list[NDArray[np.float32]]:
+        """Return the pixels that each tile reads, (C, Y, X), scaled to about 0 to 1.
+
+        A tile that reads beyond the plane gets its last row and column repeated.
+        """
+        return [self._read_tile(index, tile) for index, tile in batch]
+
+    def _read_tile(self, index: Index, tile: Tile) -> NDArray[np.float32]:
+        box = clip_box(tile.read, self.reading.plane_shape)
+        plane = normalize(self.reading.plane(self.image, index, box), self.ranges)
+        bottom, right = (b.stop - a.stop for a, b in zip(box, tile.read, strict=True))
+        return np.pad(plane, ((0, 0), (0, bottom), (0, right)), mode="edge")
+
+    def split(self, tile: Tile) -> list[Tile]:
+        """Return the halves of a tile, or the tile alone where halves save nothing."""
         shape = self.reading.plane_shape
         return split_tile(tile, shape, self.halo, self.stride, self.least)
 
-    def _attempt(
-        self, runner: TileRunner, index: tuple[int, ...], tile: Tile
-    ) -> _Answer | None:
-        """Return the answer for a tile, or None if memory ran out."""
-        try:
-            return self._compute(runner, index, tile)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        # Only here, since the error's traceback keeps the tensors alive.
-        runner.release()
-        return None
-
-    def _make_do(self, runner: TileRunner, tile: Tile) -> float:
-        """Return the read area that may fit, or move to the CPU, or give up."""
-        device = describe_device(runner.device)
-        parts = self._split(tile)
-        if len(parts) > 1:
-            _warn(
-                f"The memory of {device} is too small for a tile; going on with halves."
-            )
-            return max(map(read_area, parts))
-        if runner.device != _CPU:
-            _warn(f"The memory of {device} is too small for this model; using the CPU.")
-            runner.move(_CPU)
-            return float("inf")
-        height, width = (span.stop - span.start for span in tile.read)
-        raise DeviceError(
-            f"The memory of this machine ({device}) is too small for a tile of "
-            f"{height} × {width} pixels; close other programs or use a smaller model."
-        )
-
     @torch.inference_mode()
-    def _compute(
-        self, runner: TileRunner, index: tuple[int, ...], tile: Tile
-    ) -> _Answer:
-        shape = self.reading.plane_shape
-        box = clip_box(tile.read, shape)
-        plane = normalize(self.reading.plane(self.image, index, box), self.ranges)
-        scores = runner(_pad(plane, box, tile.read))
+    def compute(
+        self, runner: TileRunner, batch: Batch, planes: Sequence[NDArray[np.float32]]
+    ) -> list[Answer]:
+        """Return class ids and, if wanted, confidence of the core of each tile."""
+        logits = runner(planes)
+        return [
+            self._answer(each, plane, tile, runner.temperature)
+            for each, plane, (_, tile) in zip(logits, planes, batch, strict=True)
+        ]
+
+    def _answer(
+        self,
+        scores: Tensor,
+        plane: NDArray[np.float32],
+        tile: Tile,
+        temperature: float,
+    ) -> Answer:
         if self.crf is not None:
             scores = self._refine(scores, plane, tile, self.crf)
         else:
             scores = scores[_inside(tile.core, tile.read)]
             if self.confidence:
-                scores = (scores / runner.temperature).softmax(0)
+                scores = (scores / temperature).softmax(0)
         # Not argmax, which took ten times as long on contiguous logits (torch 2.13).
         best, labels = scores.max(0)
         return _numpy(labels.byte()), _numpy(best) if self.confidence else None
@@ -192,14 +176,97 @@ class Job:
         return refine(probabilities, guide, crf)[_inside(tile.core, area)]
 
 
+class _Run:
+    """The state of one job while its tiles are computed."""
+
+    def __init__(self, job: Job, runner: TileRunner, reader: ReadAhead) -> None:
+        self._job, self._runner, self._reader = job, runner, reader
+        self._agenda = Agenda(job.indices, job.tiles, job.look)
+        self._trial = BatchTrial(runner.device)
+        self._largest = float("inf")
+        self._done, self._total = 0, len(job.indices) * len(job.tiles)
+
+    def results(self) -> Generator[TileResult, None, None]:
+        batch = self._begin()
+        while batch:
+            planes = self._reader.finish()
+            following = self._begin() if self._reader.ahead else []
+            answers = self._attempt(batch, planes)
+            if answers is None:
+                self._reader.drop()
+                self._agenda.give_back([*batch, *following])
+                self._make_do(batch)
+                batch = self._begin()
+                continue
+            for (index, tile), answer in zip(batch, answers, strict=True):
+                self._done += 1
+                yield TileResult(index, tile.core, *answer, self._done, self._total)
+            batch = following or self._begin()
+
+    def _begin(self) -> Batch:
+        """Take tiles off the agenda, and begin to read them; none if all is done."""
+        while self._agenda:
+            batch = self._agenda.take(self._trial.size)
+            index, tile = batch[0]
+            parts = [tile]
+            if read_area(tile) > self._largest:
+                parts = self._job.split(tile)
+            if len(parts) == 1:
+                self._reader.begin(batch)
+                return batch
+            self._total += len(parts) - 1
+            self._agenda.give_back([*((index, part) for part in parts), *batch[1:]])
+        return []
+
+    def _attempt(
+        self, batch: Batch, planes: Sequence[NDArray[np.float32]]
+    ) -> list[Answer] | None:
+        """Return the answer for each tile, or None if memory ran out."""
+        start = time.perf_counter()
+        try:
+            answers = self._job.compute(self._runner, batch, planes)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            self._trial.took(time.perf_counter() - start, len(batch))
+            return answers
+        # Only here, since the error's traceback keeps the tensors alive.
+        self._runner.release()
+        return None
+
+    def _make_do(self, batch: Batch) -> None:
+        """Go on with less at a time, or on the CPU, or give up."""
+        runner, (_, tile) = self._runner, batch[0]
+        device = describe_device(runner.device)
+        if len(batch) > 1:
+            self._trial.shrink()
+            _warn(
+                f"The memory of {device} is too small for {len(batch)} tiles at once; "
+                f"going on with {self._trial.size}."
+            )
+            return
+        parts = self._job.split(tile)
+        if len(parts) > 1:
+            _warn(
+                f"The memory of {device} is too small for a tile; going on with halves."
+            )
+            self._largest = max(map(read_area, parts))
+        elif runner.device != _CPU:
+            _warn(f"The memory of {device} is too small for this model; using the CPU.")
+            runner.move(_CPU)
+            self._trial, self._largest = BatchTrial(_CPU), float("inf")
+        else:
+            height, width = (span.stop - span.start for span in tile.read)
+            raise DeviceError(
+                f"The memory of this machine ({device}) is too small for a tile of "
+                f"{height} × {width} pixels; close other programs or use a smaller "
+                "model."
+            )
+
+
 def _warn(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=2)
-
-
-def _pad(plane: NDArray[np.float32], box: Box, read: Box) -> NDArray[np.float32]:
-    """Repeat the last row and column from the end of `box` to that of `read`."""
-    bottom, right = (b.stop - a.stop for a, b in zip(box, read, strict=True))
-    return np.pad(plane, ((0, 0), (0, bottom), (0, right)), mode="edge")
 
 
 def _grow(core: Box, margin: int, shape: tuple[int, int]) -> Box:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,28 +123,34 @@ class TileRunner:
         """Hand the device's memory back."""
         release_memory(self.device)
 
-    def __call__(self, plane: NDArray[np.float32]) -> Tensor:
-        """Return logits of a tile.
+    def __call__(self, planes: Sequence[NDArray[np.float32]]) -> Tensor:
+        """Return logits of tiles of one shape.
 
         Parameters
         ----------
-        plane : ndarray
-            (C, Y, X) float32, scaled to about 0 to 1; C is 1 or the model's channels.
-            Y and X are multiples of ``zoom.down``.
+        planes : sequence of ndarray
+            (C, Y, X) float32 each, scaled to about 0 to 1; C is 1 or the model's
+            channels. Y and X are multiples of ``zoom.down``.
 
         Returns
         -------
         Tensor
-            (K, Y, X) float32 on :attr:`device`; with flips the logarithm of the mean
+            (N, K, Y, X) float32 on :attr:`device`; with flips the logarithm of the mean
             probability.
         """
-        shape = (1, self._model.spec.in_channels, *plane.shape[1:])
-        x = torch.empty(shape, memory_format=torch.channels_last)
-        # One gray channel is repeated over all that the model takes.
-        x.copy_(torch.from_numpy(plane))
-        x = self.zoom.enlarge(self._network.standardize(x.to(self.device)))
-        logits = self._averaged(x) if self._flips else self._checked(x)
-        return self.zoom.shrink(logits[None])[0]
+        shape = (len(planes), self._model.spec.in_channels, *planes[0].shape[1:])
+        x = torch.empty(
+            shape,
+            memory_format=torch.channels_last,
+            # From such memory a GPU copies by itself, while the next tile is read.
+            pin_memory=self.device.type == "cuda",
+        )
+        for part, plane in zip(x, planes, strict=True):
+            # One gray channel is repeated over all that the model takes.
+            part.copy_(torch.from_numpy(plane))
+        x = self._network.standardize(x.to(self.device, non_blocking=True))
+        x = self.zoom.enlarge(x)
+        return self.zoom.shrink(self._averaged(x) if self._flips else self._checked(x))
 
     def _averaged(self, x: Tensor) -> Tensor:
         """Return the answer to which the tile and its mirror images agree."""
@@ -154,8 +160,8 @@ class TileRunner:
         mean = torch.zeros((), device=x.device)
         for axes in _MIRRORS:
             logits = self._checked(x.flip(axes) if axes else x)
-            mean = mean + logits.softmax(0).flip(axes) / len(_MIRRORS)
-        return mean.clamp(min=_LEAST)[:, :height, :width].log()
+            mean = mean + logits.softmax(1).flip(axes) / len(_MIRRORS)
+        return mean.clamp(min=_LEAST)[..., :height, :width].log()
 
     def _checked(self, x: Tensor) -> Tensor:
         logits = self._forward(x)
@@ -169,7 +175,7 @@ class TileRunner:
         mixed = self._dtype is not None
         with torch.autocast(self.device.type, dtype=self._dtype, enabled=mixed):
             logits: Tensor = self._network(x)
-        return logits[0].float()
+        return logits.float()
 
     def cost(self) -> Cost:
         """Measure the network on a small input."""
@@ -191,7 +197,7 @@ class TileRunner:
         ]
         handles = [leaf.register_forward_hook(count) for leaf in leaves]
         try:
-            self(np.zeros((1, side, side), np.float32))
+            self([np.zeros((1, side, side), np.float32)])
         finally:
             for handle in handles:
                 handle.remove()

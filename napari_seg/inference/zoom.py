@@ -41,7 +41,7 @@ class Zoom:
 
     @classmethod
     def near(cls, factor: float) -> Zoom:
-        """Return the ratio that is nearest to a factor, less than 5 % away.
+        """Return the ratio that is nearest to a factor, less than 6 % away.
 
         Raises
         ------

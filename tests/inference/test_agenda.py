@@ -87,7 +87,7 @@ def test_each_tile_once_wherever_one_looks(views: list, seed: int) -> None:
             assert index == shown[0][0]
         if rng.random() < 0.1:
             parts = _halves(tile) if rng.random() < 0.5 else [tile]
-            agenda.put_back(index, parts)
+            agenda.give_back([(index, part) for part in parts])
             left[index] += parts
             assert agenda.next() == (index, parts[0])
             left[index].remove(parts[0])
@@ -103,3 +103,18 @@ def test_nearest_tiles_of_the_view_first() -> None:
         far.append(hypot(y - 50, x - 70))
     assert far[0] == min(far)
     assert far[-1] == max(far)
+
+
+@given(st.integers(1, 9))
+def test_batches_have_reads_of_one_shape(most: int) -> None:
+    agenda = Agenda(PLANES, TILES)
+    taken = []
+    while agenda:
+        batch = agenda.take(most)
+        shapes = {
+            tuple(span.stop - span.start for span in tile.read) for _, tile in batch
+        }
+        assert len(shapes) == 1
+        assert 1 <= len(batch) <= most
+        taken += batch
+    assert taken == list(product(PLANES, TILES))

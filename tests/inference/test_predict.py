@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gc
+import threading
+import time
 import weakref
 from collections.abc import Callable
 from functools import cache
@@ -18,6 +20,7 @@ from napari_seg.errors import ChannelError, DeviceError, ImageError, InputError
 from napari_seg.inference import predict as predict_module
 from napari_seg.inference import runner
 from napari_seg.inference.axes import read_axes
+from napari_seg.inference.batching import BatchTrial
 from napari_seg.inference.crf import CRFOptions
 from napari_seg.inference.halo import exact_halo
 from napari_seg.inference.normalization import channel_ranges, normalize
@@ -375,6 +378,87 @@ def test_tiles_are_halved_where_memory_runs_out(unet: SegmentationModel) -> None
     assert len(caught) == 1, "what was learned holds for the tiles that follow"
 
 
+def test_batches_are_halved_before_tiles_are(
+    unet: SegmentationModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.stack([smooth_image(64, 64 + i)[:, :64] for i in range(11)])
+    expected = predict(unet, image, device="cpu", tile=64).labels
+    monkeypatch.setattr(BatchTrial, "size", 8, raising=False)
+    monkeypatch.setattr(BatchTrial, "__init__", lambda *_: None)
+    monkeypatch.setattr(BatchTrial, "took", lambda *_: None)
+    sizes = []
+
+    def fail(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        sizes.append(len(inputs[0]))
+        if len(inputs[0]) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+    unet.register_forward_pre_hook(fail)
+    mask = np.full(image.shape, 9, np.uint8)
+    options = PredictOptions(tile=64)
+
+    with pytest.warns(RuntimeWarning, match="tiles at once") as caught:
+        results = list(stream(unet, image, device="cpu", options=options))
+
+    for result in results:
+        assert (mask[result.region] == 9).all(), "a finished tile was done again"
+        mask[result.region] = result.labels
+    np.testing.assert_array_equal(mask, expected)
+    assert max(sizes[len(caught) + 1 :]) == 2
+    assert 1 <= len(caught) <= 2
+
+
+@pytest.mark.parametrize("planes", [1, 2])
+def test_a_lazy_image_is_read_ahead(unet: SegmentationModel, planes: int) -> None:
+    image = np.stack([smooth_image(96, 96)] * planes)
+    events, main = [], threading.get_ident()
+
+    def note(block: NDArray[Any]) -> NDArray[Any]:
+        events.append(("read", threading.get_ident() != main))
+        return block
+
+    unet.register_forward_pre_hook(lambda *_: events.append(("compute", True)))
+    lazy = da.from_array(image, chunks=(1, 96, 96)).map_blocks(
+        note, dtype=image.dtype, meta=image[:0]
+    )
+    ranges = np.array([[0.0, 1.0]])
+    options = PredictOptions(tile=96)
+    threads = threading.active_count()
+    list(stream(unet, lazy, device="cpu", options=options, ranges=ranges))
+
+    assert [kind for kind, _ in events].count("read") == planes
+    assert all(beside for _, beside in events)
+    # Also where the image cannot be read nothing is left behind.
+    broken = lazy.map_blocks(_broken, dtype=image.dtype, meta=image[:0])
+    with pytest.raises(OSError, match="gone"):
+        list(stream(unet, broken, device="cpu", options=options, ranges=ranges))
+    wait_for = time.monotonic() + 5
+    while threading.active_count() > threads + 8 and time.monotonic() < wait_for:
+        time.sleep(0.01)
+    names = [thread.name for thread in threading.enumerate()]
+    assert not any("napari-seg reader" in name for name in names)
+
+
+def _broken(_: NDArray[Any]) -> NDArray[Any]:
+    raise OSError("the share is gone")
+
+
+def test_more_tiles_at_once_while_that_pays() -> None:
+    trial = BatchTrial(torch.device("cuda"))
+    for size, each in ((1, 1.0), (2, 0.6), (4, 0.4)):
+        assert trial.size == size
+        # The last tiles of a plane, being fewer, do not count.
+        trial.took(9.0, size - 1)
+        trial.took(each * size, size)
+    trial.took(0.39 * 8, 8)
+    assert trial.size == 4
+    trial.took(0.1, 4)
+    assert trial.size == 4
+    alone = BatchTrial(torch.device("cpu"))
+    alone.took(1.0, 1)
+    assert alone.size == 1
+
+
 def test_the_cpu_takes_over_where_a_gpu_is_too_small(
     unet: SegmentationModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,7 +508,7 @@ def test_float16_gives_way_where_its_range_ends(
     with torch.inference_mode():
         unet.head.weight *= 1e7
         expected = unet.eval()(torch.from_numpy(plane)[np.newaxis])[0]
-        logits = TileRunner(unet, torch.device("cpu"))(plane)
+        logits = TileRunner(unet, torch.device("cpu"))([plane])[0]
 
     assert float(expected.abs().max()) > 65504
     rounding = 1e-5 * float(expected.abs().max())

@@ -23,7 +23,7 @@ FACTORS = st.floats(1 / 16, 16)
 @given(FACTORS)
 def test_nearest_ratio(factor: float) -> None:
     zoom = Zoom.near(factor)
-    assert abs(log(zoom.factor / factor)) < 0.05
+    assert abs(log(zoom.factor / factor)) < 0.06
     assert min(zoom.up, zoom.down) <= 16
 
 
