@@ -18,6 +18,7 @@ __all__ = [
     "add_json",
     "add_options",
     "add_progress",
+    "channel_numbers",
     "check_writable",
     "class_names",
     "existing_folder",
@@ -93,6 +94,22 @@ def check_writable(folder: Path) -> None:
         raise InputError(f"{nearest} is a file, not a folder; choose another -o.")
     if not os.access(nearest, os.W_OK):
         raise InputError(f"{nearest} may not be written to; choose another -o.")
+
+
+def channel_numbers(text: str) -> tuple[int, ...]:
+    """Return the channels of ``0,2``.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If these are no whole numbers.
+    """
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no channels; give their numbers from 0, such as 0,2"
+        ) from error
 
 
 def class_names(text: str) -> tuple[str, ...]:

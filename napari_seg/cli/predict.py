@@ -14,6 +14,7 @@ from napari_seg.cli.arguments import (
     add_json,
     add_options,
     add_progress,
+    channel_numbers,
     check_writable,
     given_options,
 )
@@ -24,6 +25,7 @@ from napari_seg.options import as_arguments
 
 if TYPE_CHECKING:
     from napari_seg.inference.predict import PredictOptions
+    from napari_seg.models.spec import ModelSpec
 
 __all__ = ["add_arguments", "run"]
 
@@ -64,6 +66,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: as the file says, or by its shape)",
     )
     parser.add_argument(
+        "--channels",
+        type=channel_numbers,
+        metavar="N,N",
+        help="which channels the model takes, from 0, in its order (default: all)",
+    )
+    parser.add_argument(
+        "--diameter",
+        type=float,
+        metavar="PX",
+        help="of a typical object in the images, in pixels: sets --zoom so that the "
+        "model sees objects as large as it has learned",
+    )
+    parser.add_argument(
         "--instances",
         action="store_true",
         help="also write INPUT_instances: connected pixels of a class have one number",
@@ -91,8 +106,9 @@ def run(given: argparse.Namespace) -> Report:
     segmenter = Segmenter(
         model=model,
         folder=given.output,
-        options=_options(given),
+        options=_zoomed(_options(given), given.diameter, model.spec),
         axes=given.axes,
+        channels=given.channels,
         device=pick_device(given.device),
         instances=given.instances,
     )
@@ -122,6 +138,24 @@ def _options(given: argparse.Namespace) -> PredictOptions:
         flags = " ".join(as_arguments(crf, options.crf_options, _CRF))
         raise InputError(f"{flags} needs --crf, too: without it there is no CRF.")
     return replace(options, crf_options=crf)
+
+
+def _zoomed(
+    options: PredictOptions, diameter: float | None, spec: ModelSpec
+) -> PredictOptions:
+    """Return the options with the zoom for objects of this diameter."""
+    if diameter is None:
+        return options
+    if options.zoom != 1:
+        raise InputError("Give --zoom or --diameter, not both.")
+    if spec.object_diameter is None:
+        raise InputError(
+            f"Nobody has told how large the objects are that {spec.name} has learned; "
+            "give --zoom instead."
+        )
+    if not diameter > 0:
+        raise InputError(f"--diameter is {diameter}; it must be above 0.")
+    return replace(options, zoom=spec.object_diameter / diameter)
 
 
 def _segment_all(

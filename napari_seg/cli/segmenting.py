@@ -71,6 +71,8 @@ class Segmenter:
         How masks are computed.
     axes : str or None
         Axes of the images; None believes the file, or else guesses.
+    channels : tuple of int or None
+        Which of their channels the model takes; None is all.
     device : torch.device
         Where the model runs.
     instances : bool
@@ -81,6 +83,7 @@ class Segmenter:
     folder: Path
     options: PredictOptions
     axes: str | None
+    channels: tuple[int, ...] | None
     device: torch.device
     instances: bool
 
@@ -127,6 +130,7 @@ class Segmenter:
                 self.model,
                 picture.data,
                 axes=reading.axes,
+                channels=reading.picked,
                 device=self.device,
                 options=self.options,
             ):
@@ -151,8 +155,9 @@ class Segmenter:
     def _read_axes(self, picture: Picture) -> AxesReading:
         data, axes = picture.data, self.axes or picture.axes
         try:
+            rgb = picture.rgb and not axes
             return read_axes(
-                data.shape, data.dtype, self.model.spec, axes, picture.rgb and not axes
+                data.shape, data.dtype, self.model.spec, axes, rgb, self.channels
             )
         except ImageError as error:
             if self.axes is None and picture.axes is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,34 @@ def test_axes_of_the_file_and_of_the_user(predict, colour_model, tmp_path):
     done = predict(path, "--axes", "cyx", "--json", model=colour_model)
     assert done.json["outputs"][0]["shape"] == [40, 50]
     assert "Axes 'YX' do not fit" in predict(path, "--axes", "YX").refusal
+
+
+def test_chosen_channels(predict, nuclei, model_file, tmp_path):
+    other = np.random.default_rng(0).integers(0, 200, nuclei.shape, np.uint16)
+    pair = np.stack([other, nuclei])
+    tifffile.imwrite(tmp_path / "two.tif", pair, metadata={"axes": "CYX"}, **GRAY)
+    refusal = predict(tmp_path / "two.tif").refusal
+    assert "2 channels" in refusal
+    predict(tmp_path / "two.tif", "--channels", "1")
+    mask = tifffile.imread(tmp_path / "out" / "two_mask.tif")
+    expected = napari_seg.predict(napari_seg.load_model(model_file), nuclei).labels
+    np.testing.assert_array_equal(mask, expected)
+    assert "0 to 1" in predict(tmp_path / "two.tif", "--channels", "2").refusal
+    assert "such as 0,2" in predict(tmp_path / "two.tif", "--channels", "red").refusal
+
+
+def test_the_diameter_of_objects_sets_the_zoom(predict, nuclei, model_file, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", nuclei)
+    assert "Nobody has told" in predict(tmp_path / "a.tif", "--diameter", "9").refusal
+    model = napari_seg.load_model(model_file)
+    model.spec = replace(model.spec, object_diameter=9.0)
+    knowing = save_model(model, tmp_path / "knowing")
+    both = predict(tmp_path / "a.tif", "--diameter", "18", "--zoom", "2", model=knowing)
+    assert "not both" in both.refusal
+    predict(tmp_path / "a.tif", "--diameter", "18", model=knowing)
+    mask = tifffile.imread(tmp_path / "out" / "a_mask.tif")
+    expected = napari_seg.predict(model, nuclei, zoom=0.5).labels
+    np.testing.assert_array_equal(mask, expected)
 
 
 def test_pixel_size_reaches_the_mask(predict, tmp_path):
