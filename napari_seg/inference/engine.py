@@ -18,8 +18,8 @@ from napari_seg.inference.agenda import Agenda, Batch, Index, Look
 from napari_seg.inference.axes import AxesReading, Box
 from napari_seg.inference.batching import BatchTrial, ReadAhead
 from napari_seg.inference.device import describe_device, is_out_of_memory
-from napari_seg.inference.normalization import normalize
-from napari_seg.inference.runner import TileRunner
+from napari_seg.inference.normalization import lattice_of_boxes, normalize
+from napari_seg.inference.runner import Context, TileRunner
 from napari_seg.inference.tiling import Tile, clip_box, read_area, split_tile
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Job", "TileResult"]
 
 _CPU = torch.device("cpu")
+#: Side in pixels of a sample of a plane, their largest share of it, and number.
+_SAMPLE, _SAMPLED, _MOST_SAMPLES = 256, 1 / 8, 16
 Answer: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.float32] | None]
 
 
@@ -136,11 +138,34 @@ class Job:
         return split_tile(tile, shape, self.halo, self.stride, self.least)
 
     @torch.inference_mode()
+    def context(self, runner: TileRunner, index: Index) -> Context | None:
+        """Return what the tiles of a plane have in common, from a sample of it.
+
+        None where that is nothing, or the plane is one tile.
+        """
+        whole = clip_box(None, self.reading.plane_shape)
+        if not runner.pools or self.tiles[0].core == whole:
+            return None
+        shape, zoom = self.reading.plane_shape, runner.zoom
+        side = zoom.in_image(_SAMPLE)
+        height, width = (
+            max(self.least, min(side, length // zoom.down * zoom.down))
+            for length in shape
+        )
+        wanted = min(_SAMPLED * shape[0] * shape[1] / (height * width), _MOST_SAMPLES)
+        boxes = lattice_of_boxes(shape, wanted, (height, width))
+        return runner.context([self._read_tile(index, Tile(b, b)) for b in boxes])
+
+    @torch.inference_mode()
     def compute(
-        self, runner: TileRunner, batch: Batch, planes: Sequence[NDArray[np.float32]]
+        self,
+        runner: TileRunner,
+        batch: Batch,
+        planes: Sequence[NDArray[np.float32]],
+        contexts: Sequence[Context | None],
     ) -> list[Answer]:
         """Return class ids and, if wanted, confidence of the core of each tile."""
-        logits = runner(planes)
+        logits = runner(planes, contexts)
         return [
             self._answer(each, plane, tile, runner.temperature)
             for each, plane, (_, tile) in zip(logits, planes, batch, strict=True)
@@ -184,6 +209,7 @@ class _Run:
         self._agenda = Agenda(job.indices, job.tiles, job.look)
         self._trial = BatchTrial(runner.device)
         self._largest = float("inf")
+        self._contexts: dict[Index, Context | None] = {}
         self._done, self._total = 0, len(job.indices) * len(job.tiles)
 
     def results(self) -> Generator[TileResult, None, None]:
@@ -224,7 +250,8 @@ class _Run:
         """Return the answer for each tile, or None if memory ran out."""
         start = time.perf_counter()
         try:
-            answers = self._job.compute(self._runner, batch, planes)
+            contexts = [self._context(index) for index, _ in batch]
+            answers = self._job.compute(self._runner, batch, planes, contexts)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -234,6 +261,11 @@ class _Run:
         # Only here, since the error's traceback keeps the tensors alive.
         self._runner.release()
         return None
+
+    def _context(self, index: Index) -> Context | None:
+        if index not in self._contexts:
+            self._contexts[index] = self._job.context(self._runner, index)
+        return self._contexts[index]
 
     def _make_do(self, batch: Batch) -> None:
         """Go on with less at a time, or on the CPU, or give up."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_seg.inference.axes import AxesReading, Box
 from napari_seg.models.spec import Normalization
 
-__all__ = ["CLIP", "channel_ranges", "normalize"]
+__all__ = ["CLIP", "channel_ranges", "lattice_of_boxes", "normalize"]
 
 #: Bounds of normalised values. A hot pixel would otherwise outweigh its surroundings,
 #: while the tails beyond both percentiles still carry information.
@@ -120,7 +120,8 @@ def _samples(image: Any, reading: AxesReading) -> Iterator[NDArray[Any]]:
         indices, boxes = list(reading.indices()), [(slice(None), slice(None))]
     elif lazy:
         indices = _spread(list(reading.indices()), _LAZY_PLANES)
-        boxes = _lattice_of_boxes(reading.plane_shape, _LAZY_BOXES / len(indices))
+        wanted = _LAZY_BOXES / len(indices)
+        boxes = lattice_of_boxes(reading.plane_shape, wanted, (_LAZY_BOX, _LAZY_BOX))
     else:
         indices = _spread(list(reading.indices()), _MAX_PLANES)
         step = ceil(sqrt(len(indices) * prod(reading.plane_shape) / _MAX_SAMPLES))
@@ -135,16 +136,29 @@ def _spread(indices: list[tuple[int, ...]], at_most: int) -> list[tuple[int, ...
     return [indices[i] for i in chosen.round().astype(int)]
 
 
-def _lattice_of_boxes(plane_shape: tuple[int, int], wanted: float) -> list[Box]:
-    per_side = ceil(sqrt(wanted))
+def lattice_of_boxes(
+    plane_shape: tuple[int, int], wanted: float, sides: tuple[int, int]
+) -> list[Box]:
+    """Return boxes on a regular lattice from border to border, at least `wanted`.
+
+    Parameters
+    ----------
+    plane_shape : tuple of int
+        Height and width of the plane.
+    wanted : float
+        Number of boxes; there are fewer where they would fall together.
+    sides : tuple of int
+        Height and width of a box.
+    """
+    count = ceil(sqrt(wanted))
     rows, columns = (
         [
-            slice(start, start + _LAZY_BOX)
+            slice(start, start + side)
             for start in np.unique(
-                np.linspace(0, max(0, length - _LAZY_BOX), per_side).astype(int)
+                np.linspace(0, max(0, length - side), count).astype(int)
             ).tolist()
         ]
-        for length in plane_shape
+        for length, side in zip(plane_shape, sides, strict=True)
     )
     return list(product(rows, columns))
 

@@ -200,8 +200,9 @@ def stream(
     shares its weights.
 
     The mask does not depend on where tiles were cut, up to the influence of what lies
-    beyond the halo. With image pooling (``model.global_context``) each tile sees the
-    mean of its own surroundings, and larger tiles come closer to the whole image.
+    beyond the halo. Image pooling, as in ASPP, would see the whole plane: it gets a
+    mean that is taken once from a sample of the plane, so that all tiles see the same.
+    Group and instance normalisation go by the tile.
 
     Parameters
     ----------

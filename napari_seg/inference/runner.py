@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from napari_seg.inference.device import mixed_precision, release_memory
 from napari_seg.inference.twin import twin
 from napari_seg.inference.zoom import Zoom
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
+from napari_seg.models.deeplab import ImagePooling
 from napari_seg.models.layers import pad_to_multiple
 
-__all__ = ["Cancelled", "Cost", "TileRunner"]
+__all__ = ["Cancelled", "Context", "Cost", "TileRunner"]
 
 #: Multiply-accumulates a second that a common device reaches in such networks. A
 #: constant instead of a timing: the same image is cut the same way each time.
@@ -28,6 +29,9 @@ _CPU_BYTES = 800e6
 _MIRRORS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 #: Smallest probability that has a logarithm to compute with.
 _LEAST = 1e-12
+
+#: For each pooling over the whole input, the mean that stands for it: (C,) float32.
+Context: TypeAlias = list[Tensor]
 
 
 class Cancelled(Exception):
@@ -110,6 +114,11 @@ class TileRunner:
         self.device = device
         self._dtype = mixed_precision(device)
         self._network = twin(self._model, device)
+        self._poolings = [
+            module
+            for module in self._network.modules()
+            if isinstance(module, ImagePooling)
+        ]
         if self._cancelled is not None:
             for module in self._network.modules():
                 if next(module.children(), None) is None:
@@ -123,7 +132,33 @@ class TileRunner:
         """Hand the device's memory back."""
         release_memory(self.device)
 
-    def __call__(self, planes: Sequence[NDArray[np.float32]]) -> Tensor:
+    @property
+    def pools(self) -> bool:
+        """Whether something in the network is a mean over its whole input."""
+        return bool(self._poolings)
+
+    def context(self, planes: Sequence[NDArray[np.float32]]) -> Context:
+        """Return what these tiles of one plane have in common, for :meth:`__call__`."""
+        seen: list[list[Tensor]] = [[] for _ in self._poolings]
+        handles = [
+            pooling.register_forward_pre_hook(
+                lambda _, inputs, into=into: into.append(inputs[0].mean((0, 2, 3)))
+            )
+            for pooling, into in zip(self._poolings, seen, strict=True)
+        ]
+        try:
+            for plane in planes:
+                self([plane])
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [torch.stack(each).float().mean(0).cpu() for each in seen]
+
+    def __call__(
+        self,
+        planes: Sequence[NDArray[np.float32]],
+        contexts: Sequence[Context | None] = (),
+    ) -> Tensor:
         """Return logits of tiles of one shape.
 
         Parameters
@@ -131,6 +166,9 @@ class TileRunner:
         planes : sequence of ndarray
             (C, Y, X) float32 each, scaled to about 0 to 1; C is 1 or the model's
             channels. Y and X are multiples of ``zoom.down``.
+        contexts : sequence of (list of Tensor or None)
+            What each tile has in common with the others of its plane; without, a tile
+            is taken for the whole plane.
 
         Returns
         -------
@@ -150,6 +188,10 @@ class TileRunner:
             part.copy_(torch.from_numpy(plane))
         x = self._network.standardize(x.to(self.device, non_blocking=True))
         x = self.zoom.enlarge(x)
+        known = [each for each in contexts if each is not None]
+        for i, pooling in enumerate(self._poolings):
+            means = [each[i][:, None, None] for each in known]
+            pooling.mean = torch.stack(means).to(x.device) if means else None
         return self.zoom.shrink(self._averaged(x) if self._flips else self._checked(x))
 
     def _averaged(self, x: Tensor) -> Tensor:

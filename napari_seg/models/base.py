@@ -36,8 +36,8 @@ class SegmentationModel(nn.Module):
         default first; empty where the architecture has one of its own.
     global_context : bool
         True where something spans the whole input (the image-level features of ASPP,
-        group and instance normalisation): a tile then sees its own mean, not that of
-        the image.
+        group and instance normalisation). A prediction gives all tiles of a plane one
+        mean for the image-level features; normalisation goes by that of the tile.
     first_layer : str
         Name of the convolution that meets the image.
     class_layers : tuple of str

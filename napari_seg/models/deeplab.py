@@ -14,7 +14,7 @@ from napari_seg.models.fcn import FCNResNet
 from napari_seg.models.layers import BatchNorm2d, Concatenate, interpolate
 from napari_seg.models.spec import ModelSpec
 
-__all__ = ["ASPP", "DeepLabV3", "DeepLabV3Plus"]
+__all__ = ["ASPP", "DeepLabV3", "DeepLabV3Plus", "ImagePooling"]
 
 
 #: Dilations of ASPP by output stride (Chen et al. 2017, Sec. 3.3): the field of view
@@ -55,8 +55,17 @@ def _conv3x3(
     return _conv_bn_relu(in_channels, channels, 3, dilation)
 
 
-class _ImagePooling(nn.Sequential):
-    """Image-level features: the mean over the input, 1×1 convolution, broadcast."""
+class ImagePooling(nn.Sequential):
+    """Image-level features: the mean over the input, 1×1 convolution, broadcast.
+
+    Attributes
+    ----------
+    mean : Tensor or None
+        (N, in_channels, 1, 1) that stands for the mean over the input: tiles are to see
+        the mean of their image, not each its own.
+    """
+
+    mean: Tensor | None = None
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__(
@@ -68,7 +77,10 @@ class _ImagePooling(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, channels, H, W), constant over H and W."""
-        pooled: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        average, *layers = self
+        pooled: Tensor = average(x) if self.mean is None else self.mean.to(x)
+        for layer in layers:
+            pooled = layer(pooled)
         return pooled.expand(-1, -1, *x.shape[-2:])
 
 
@@ -104,7 +116,7 @@ class ASPP(nn.Module):
                     _conv3x3(in_channels, channels, rate, separable=separable)
                     for rate in rates
                 ),
-                _ImagePooling(in_channels, channels),
+                ImagePooling(in_channels, channels),
             ]
         )
         self.join = Concatenate()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import gc
 import threading
 import time
@@ -173,6 +174,37 @@ def test_tiles_of_atrous_networks_fall_on_the_grid_of_their_stride(
     difference, changed = agreement(tiled, whole)
     assert difference <= 1e-4
     assert changed <= 1e-4
+
+
+@pytest.mark.parametrize("arch", ["deeplabv3", "deeplabv3plus"])
+def test_tiles_share_what_pooling_sees_of_the_plane(arch: str) -> None:
+    """Left is bright and right is dark: the tiles alone would see two worlds."""
+    torch.manual_seed(1)
+    model = create_model(arch, encoder="resnet18", output_stride=16).eval()
+    alone = copy.deepcopy(model)
+    aspp = alone.aspp if arch == "deeplabv3plus" else alone.classifier[0]
+    aspp.convs[-1], alone.global_context = NoPooling(), False
+    halo = exact_halo(alone)
+    assert halo is not None
+    image = smooth_image(32, 2400) + np.linspace(0, 3, 2400, dtype=np.float32)
+
+    def found(tile: int) -> Prediction:
+        return predict(
+            model, image, device="cpu", tile=tile, halo=halo, confidence=True
+        )
+
+    small = found(300)
+    difference, changed = agreement(small, found(800))
+    assert difference <= 1e-4
+    assert changed <= 1e-4
+    # A part of the plane is as in the whole.
+    options = PredictOptions(tile=300, halo=halo, confidence=True)
+    view = slice(0, 32), slice(1200, 1400)
+    for tile in stream(model, image, device="cpu", options=options, within=view):
+        part = small.confidence[tile.region]
+        np.testing.assert_allclose(tile.confidence, part, atol=1e-4)
+    # What is shared stays with the twin.
+    assert all(getattr(m, "mean", None) is None for m in model.modules())
 
 
 def test_tiles_with_the_default_halo_hardly_differ_from_the_whole() -> None:
