@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from contextlib import closing
 from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
 from napari_seg.inference.predict import stream
@@ -13,7 +17,7 @@ from napari_seg.inference.tiling import make_tile
 from napari_seg.models.base import SegmentationModel
 from napari_seg.synthetic import synthetic_nuclei
 
-__all__ = ["block", "halo_of", "tile_reads", "varied_nuclei"]
+__all__ = ["block", "halo_of", "tile_reads", "varied_nuclei", "write_zarr"]
 
 #: Side of the pieces of which large images are made.
 PIECE = 1024
@@ -42,6 +46,17 @@ def varied_nuclei(side: int) -> NDArray[np.uint16]:
     n = -(-side // PIECE)
     rows = [np.hstack([block(y, x) for x in range(n)]) for y in range(n)]
     return np.ascontiguousarray(np.vstack(rows)[:side, :side])
+
+
+def write_zarr(path: Path, side: int) -> Any:
+    """Write that corner as a zarr array in chunks of 512², and open it."""
+    array: Any = zarr.create_array(
+        str(path), shape=(side, side), chunks=(512, 512), dtype=np.uint16
+    )
+    for y, x in product(range(side // PIECE), repeat=2):
+        place = (slice(y * PIECE, (y + 1) * PIECE), slice(x * PIECE, (x + 1) * PIECE))
+        array[place] = block(y, x)
+    return zarr.open_array(str(path), mode="r")
 
 
 def tile_reads(model: SegmentationModel, side: int) -> tuple[int, int]:
