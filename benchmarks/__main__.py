@@ -19,6 +19,9 @@ from benchmarks._report import RESULTS, Section, machine, write
 BENCHMARKS = {
     "startup": "Start-up",
     "inference": "Prediction",
+    "runtimes": "Runtimes on a CPU",
+    "first_pixels": "First pixels",
+    "memory": "Memory of a prediction",
     "live_score": "Live score",
     "brush": "Brush to digits",
     "reopening": "Reopening",
