@@ -83,6 +83,9 @@ check: setup
 	if [[ -n "$$failed" ]]; then echo "Failed:$$failed"; exit 1; fi
 
 bench: setup
+	@$(BIN)/python -c 'import monai, onnxruntime, onnxscript, openvino' 2>/dev/null || \
+	    echo "Some rivals are missing; $(BIN)/pip install -e '.[bench]'" \
+	        "-c requirements/constraints.txt"
 	@$(BIN)/python -m benchmarks
 
 bench-gpu: setup
