@@ -26,6 +26,7 @@ def _memory() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_nothing_is_left_of_500_cancelled_predictions(
     person: Person, model_file: Path
 ) -> None:

@@ -96,6 +96,23 @@ def test_channels_in_the_middle_are_refused(
     reader.failures.clear()
 
 
+def test_an_image_that_was_left_is_read_as_before(
+    reader: Person, stack: NDArray[np.uint16]
+) -> None:
+    _call_axis(reader, 0, "C")
+    hands.choose(reader.combo("channel_combo"), "channel 1")
+    mask = reader.predict().data.copy()
+    reader.viewer.add_image(stack[0], name="other")
+    hands.choose(reader.combo("image_combo"), "other")
+    hands.settle(0.1)
+
+    hands.choose(reader.combo("image_combo"), "stack")
+    hands.settle(0.1)
+
+    assert reader.combo("channel_combo").currentText() == "channel 1"
+    np.testing.assert_array_equal(reader.mask.data, mask)
+
+
 def test_channels_are_remembered(reader: Person, stack: NDArray[np.uint16]) -> None:
     _call_axis(reader, 0, "C")
     hands.choose(reader.combo("channel_combo"), "channel 1")

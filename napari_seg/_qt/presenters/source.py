@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from napari.layers import Image
 from qtpy.QtCore import QTimer
@@ -16,7 +17,13 @@ from napari_seg._qt.ruler import Ruler
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg.errors import DownloadError
 from napari_seg.models.published import Fetched, PublishedFile
-from napari_seg.workspace import ModelChoice, Progress, Workspace, obstacles
+from napari_seg.workspace import (
+    ImageSource,
+    ModelChoice,
+    Progress,
+    Workspace,
+    obstacles,
+)
 from napari_seg.workspace.reading import LETTERS, SLICES
 
 __all__ = ["SourcePresenter"]
@@ -42,6 +49,7 @@ class SourcePresenter:
         self.layer: Image | None = None
         self._not_fetched: PublishedFile | None = None
         self._ruler: Ruler | None = None
+        self._left: WeakKeyDictionary[Image, ImageSource] = WeakKeyDictionary()
         self._following = QTimer()
         self._following.setInterval(_GLANCE)
         self._following.timeout.connect(self._follow_view)
@@ -66,7 +74,13 @@ class SourcePresenter:
     def choose_image(self, layer: Image | None) -> None:
         """Work on the image of a layer."""
         self._measure(False)
+        if self.layer is not None and self._workspace.source is not None:
+            self._left[self.layer] = self._workspace.source
         source = None if layer is None else self._link.source(layer)
+        left = None if layer is None else self._left.get(layer)
+        if source is not None and source.same_as(left):
+            # Read as it was when the user turned to another image.
+            source = left
         current = self._workspace.source
         same_layer = layer is not None and layer is self.layer
         self.layer = layer
