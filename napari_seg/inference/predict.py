@@ -16,14 +16,18 @@ from napari_seg.inference.crf import CRFOptions
 from napari_seg.inference.device import pick_device
 from napari_seg.inference.engine import Job, TileResult
 from napari_seg.inference.normalization import channel_ranges
+from napari_seg.inference.openvino_runtime import check_installed, is_installed
 from napari_seg.inference.runner import Cancelled, TileRunner
-from napari_seg.inference.tiling import choose_tile, clip_box, plan_tiles
+from napari_seg.inference.tiling import choose_tile, clip_box, plan_tiles, read_area
 from napari_seg.inference.zoom import Zoom
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
 from napari_seg.models.spec import LARGEST_ZOOM, SMALLEST_ZOOM
 from napari_seg.options import Options, option
 
 __all__ = ["PredictOptions", "Prediction", "TileResult", "predict", "stream"]
+
+#: Tiles of 0.4 s from which on another runtime is worth its preparation.
+_LARGE = 50
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,14 @@ class PredictOptions(Options):
         "Keep confidence",
         "Also keep how sure the model is of each pixel.",
     )
+    runtime: str = option(
+        "auto",
+        "Runtime",
+        "What computes on a CPU. OpenVINO is faster, once it has been prepared for a "
+        "second or two. Automatic: OpenVINO where it is installed, for large images "
+        "that nobody is watching.",
+        choices=("auto", "torch", "openvino"),
+    )
     crf_options: CRFOptions = field(default_factory=CRFOptions)
 
 
@@ -108,6 +120,7 @@ def predict(
     halo: int | None = None,
     zoom: float = 1.0,
     flips: bool = False,
+    runtime: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """Segment an image.
@@ -124,7 +137,7 @@ def predict(
         rules of :func:`~napari_seg.inference.axes.read_axes`.
     device : str or torch.device
         ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-    tile, confidence, halo, zoom, flips
+    tile, confidence, halo, zoom, flips, runtime
         See :class:`PredictOptions`.
     crf : bool or CRFOptions
         Whether to move the borders to edges of the image, or how.
@@ -156,6 +169,7 @@ def predict(
         crf=bool(crf),
         flips=flips,
         confidence=confidence,
+        runtime=runtime,
         crf_options=crf if isinstance(crf, CRFOptions) else CRFOptions(),
     )
     reading = read_axes(image.shape, image.dtype, model.spec, axes, rgb, channels)
@@ -209,7 +223,7 @@ def stream(
     model, image, axes, rgb, channels, device
         As in :func:`predict`.
     options : PredictOptions or None
-        Tile, halo, CRF, mirror images, confidence.
+        Tile, halo, CRF, mirror images, confidence, runtime.
     first : tuple of slice or None
         Visible rows and columns: tiles that meet them are computed first, from their
         centre outwards.
@@ -240,12 +254,18 @@ def stream(
     reading = read_axes(image.shape, image.dtype, model.spec, axes, rgb, channels)
     chosen = pick_device(device)
     options = options or PredictOptions()
+    if options.runtime == "openvino":
+        check_installed()
     crf = options.crf_options if options.crf else None
     zoom = Zoom.near(options.zoom)
     stride, least = zoom.stride(model.stride), zoom.in_image(MIN_SIDE)
     halo = max(zoom.in_image(model.halo), options.halo or 0) + (crf.halo if crf else 0)
     halo = -(-halo // stride) * stride
-    planes = reading.indices() if indices is None else indices
+    planes = tuple(
+        tuple(map(int, index))
+        for index in (reading.indices() if indices is None else indices)
+    )
+    watched = first is not None or look is not None
 
     def results() -> Generator[TileResult, None, None]:
         runner = TileRunner(model, chosen, cancelled, flips=options.flips, zoom=zoom)
@@ -255,6 +275,9 @@ def stream(
             grid = halo, stride, least
             tile = options.tile or _automatic_tile(runner, work, grid)
             tiles = plan_tiles(shape, tile, halo, stride, first, work, least)
+            area = len(planes) * sum(map(read_area, tiles))
+            if _compiles(options.runtime, runner, area, watched):
+                runner.compile()
             job = Job(
                 image=image,
                 reading=reading,
@@ -263,7 +286,7 @@ def stream(
                     if ranges is None
                     else ranges
                 ),
-                indices=tuple(tuple(map(int, index)) for index in planes),
+                indices=planes,
                 tiles=tuple(tiles),
                 halo=halo,
                 stride=stride,
@@ -279,6 +302,17 @@ def stream(
             runner.release()
 
     return results()
+
+
+def _compiles(runtime: str, runner: TileRunner, area: int, watched: bool) -> bool:
+    """Return whether OpenVINO is to compute tiles of this area in all."""
+    if runtime == "torch" or not runner.can_compile():
+        return False
+    if runtime == "openvino":
+        return True
+    # What is prepared in one or two seconds must have time to pay off.
+    large = area > _LARGE * runner.cost().budget(runner.device)
+    return large and not watched and is_installed()
 
 
 def _automatic_tile(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from napari_seg.inference.device import mixed_precision, release_memory
+from napari_seg.inference.openvino_runtime import compile_network
 from napari_seg.inference.twin import twin
 from napari_seg.inference.zoom import Zoom
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
@@ -114,6 +115,7 @@ class TileRunner:
         self.device = device
         self._dtype = mixed_precision(device)
         self._network = twin(self._model, device)
+        self._compiled: Callable[[Tensor], Tensor] | None = None
         self._poolings = [
             module
             for module in self._network.modules()
@@ -127,6 +129,14 @@ class TileRunner:
     def _check(self, *_: Any) -> None:
         if self._cancelled is not None and self._cancelled():
             raise Cancelled
+
+    def can_compile(self) -> bool:
+        """Return whether another runtime computes the same here."""
+        return self.device.type == "cpu" and not self._network.global_context
+
+    def compile(self) -> None:
+        """Compute with OpenVINO from now on; on another device with PyTorch again."""
+        self._compiled = compile_network(twin(self._model, self.device))
 
     def release(self) -> None:
         """Hand the device's memory back."""
@@ -214,6 +224,9 @@ class TileRunner:
         return logits
 
     def _forward(self, x: Tensor) -> Tensor:
+        if self._compiled is not None:
+            self._check()
+            return self._compiled(x)
         mixed = self._dtype is not None
         with torch.autocast(self.device.type, dtype=self._dtype, enabled=mixed):
             logits: Tensor = self._network(x)
