@@ -13,7 +13,7 @@ the rows: a trial of the code, no measurement.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
@@ -46,10 +46,12 @@ class _Place:
     tiles: tuple[int, ...]
     batches: tuple[int, ...] = (1, 4, 16)
     rounds: int = 5
+    dtype: torch.dtype = torch.bfloat16
 
 
 _GPU = _Place("cuda", 8192, 4096, (2048, 1024, 512))
-_TRIAL = _Place("cpu", 256, 128, (128, 64), (1, 2), 1)
+# Without instructions for it, a CPU takes forever in bfloat16.
+_TRIAL = _Place("cpu", 128, 64, (64, 32), (1, 2), 1, torch.float32)
 
 
 def run() -> list[Row]:
@@ -62,14 +64,13 @@ def run() -> list[Row]:
     ]
 
 
-def _speeds(place: _Place) -> list[Row]:
+def _speeds(place: _Place) -> Iterator[Row]:
     width = 64 if place is _GPU else 8
     paper = create_model("unet", 1, _CLASSES, width=width)
-    rows = [_speed(paper, _image(place.large, 1), place, SHARE)]
+    yield _speed(paper, _image(place.large, 1), place, SHARE)
     for arch in ARCHITECTURES:
         model = create_model(arch, 3, _CLASSES)
-        rows.append(_speed(model, _image(place.side, 3), place))
-    return rows
+        yield _speed(model, _image(place.side, 3), place)
 
 
 def _image(side: int, channels: int) -> NDArray[np.uint8]:
@@ -133,7 +134,7 @@ def _best(
     model: SegmentationModel, side: int, place: _Place
 ) -> tuple[str, Callable[[], None]] | None:
     """Return the fastest of the bare passes, and what it is; None if none fits."""
-    network = deepcopy(model).to(place.device, torch.bfloat16)
+    network = deepcopy(model).to(place.device, place.dtype)
     speeds = {}
     for tile, batch in product(place.tiles, place.batches):
         if batch > (side // tile) ** 2:
@@ -148,7 +149,7 @@ def _best(
         return None
     tile, batch = min(speeds, key=lambda each: speeds[each])
     bare = _bare(network, side, tile, batch, place)
-    return f"bfloat16, {batch} at once of {tile}² px", bare
+    return f"{place.dtype}, {batch} at once of {tile}² px", bare
 
 
 def _bare(
@@ -156,7 +157,7 @@ def _bare(
 ) -> Callable[[], None]:
     """Return what computes as many tiles as cover the image, and waits for the GPU."""
     shape = (batch, network.spec.in_channels, tile, tile)
-    x = torch.rand(shape, device=place.device).bfloat16()
+    x = torch.rand(shape, device=place.device, dtype=place.dtype)
     x = x.contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -171,4 +172,4 @@ def _bare(
 
 if __name__ == "__main__":
     for each in _speeds(_TRIAL):
-        print(each)
+        print(each, flush=True)
