@@ -310,9 +310,10 @@ def _compiles(runtime: str, runner: TileRunner, area: int, watched: bool) -> boo
         return False
     if runtime == "openvino":
         return True
+    if watched or not is_installed():
+        return False
     # What is prepared in one or two seconds must have time to pay off.
-    large = area > _LARGE * runner.cost().budget(runner.device)
-    return large and not watched and is_installed()
+    return area > _LARGE * runner.cost().budget(runner.device)
 
 
 def _automatic_tile(
