@@ -10,15 +10,14 @@ from contextlib import redirect_stdout
 from copy import deepcopy
 from functools import partial
 from io import StringIO
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_seg.inference.twin import twin
+from napari_seg.inference.openvino_runtime import compile_network, is_installed
+from napari_seg.inference.twin import fold_batch_norm, twin
 from napari_seg.models.base import SegmentationModel
 
 __all__ = ["INSTALL", "SHIPPED", "Missing", "Runtime", "runtimes"]
@@ -58,7 +57,7 @@ def runtimes(
         "batch norm folded, channels last": lambda: _torch(_folded(model), _LAST),
         "`torch.compile`, frozen weights": lambda: _compiled(model, example),
         "ONNX Runtime": lambda: _onnxruntime(model, example, threads),
-        "OpenVINO": lambda: _openvino(model, example, threads),
+        "OpenVINO": lambda: _openvino(model),
     }
 
 
@@ -73,11 +72,7 @@ def _torch(network: nn.Module, layout: torch.memory_format) -> Runtime:
 
 def _folded(model: SegmentationModel) -> nn.Module:
     folded = deepcopy(model)
-    for sequence in [m for m in folded.modules() if isinstance(m, nn.Sequential)]:
-        for index, (first, second) in enumerate(pairwise(sequence)):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                sequence[index] = fuse_conv_bn_eval(first, second)
-                sequence[index + 1] = nn.Identity()
+    fold_batch_norm(folded)
     return folded
 
 
@@ -115,23 +110,10 @@ def _onnxruntime(model: SegmentationModel, example: Tensor, threads: int) -> Run
     return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
 
 
-def _openvino(model: SegmentationModel, example: Tensor, threads: int) -> Runtime:
-    try:
-        import openvino
-    except ImportError as error:
-        raise Missing(INSTALL) from error
-    core = openvino.Core()
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        # Some processors would get bfloat16 by default.
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    compiled = _from_onnx(
-        model, example, lambda path: core.compile_model(path, "CPU", settings)
-    )
-    request = compiled.create_infer_request()
-    return lambda x: torch.from_numpy(request.infer([x.numpy()])[0])
+def _openvino(model: SegmentationModel) -> Runtime:
+    if not is_installed():
+        raise Missing(INSTALL)
+    return compile_network(twin(model, _CPU))
 
 
 def _from_onnx(

@@ -30,9 +30,10 @@ from benchmarks._timing import seconds, threads
 from napari_seg.inference.axes import AxesReading, Box, read_axes
 from napari_seg.inference.normalization import channel_ranges, normalize
 from napari_seg.inference.predict import stream
-from napari_seg.inference.tiling import clip_box, make_tile, meets
+from napari_seg.inference.tiling import clip_box, make_tile
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.checkpoint import load_model
+from napari_seg.scoring.regions import intersection, relative
 
 __all__ = ["run"]
 
@@ -115,27 +116,21 @@ def _start(model: SegmentationModel, image: Any, view: Box) -> _Start:
     labels = np.zeros((VIEW, VIEW), np.uint8)
     missing = np.ones((VIEW, VIEW), bool)
     cores, first = [], 0.0
-    with closing(stream(model, image, device="cpu", first=view)) as results:
+    with closing(
+        stream(model, image, device="cpu", look=lambda: ((), view))
+    ) as results:
         for result in results:
-            if not meets(result.box, view):
+            shared = intersection(view, result.box)
+            if shared is None:
                 raise AssertionError("a tile outside the view came before it was done")
-            here, part = _overlap(view, result.box), _overlap(result.box, view)
-            labels[here] = result.labels[part]
+            here = relative(shared, view)
+            labels[here] = result.labels[relative(shared, result.box)]
             missing[here] = False
             cores.append(result.box)
             first = first or time.perf_counter() - begun
             if not missing.any():
                 break
         return _Start(first, time.perf_counter() - begun, cores, labels)
-
-
-def _overlap(box: Box, other: Box) -> Box:
-    """Return what two boxes share, counted from the start of `box`."""
-    rows, columns = (
-        slice(max(a.start, b.start) - a.start, min(a.stop, b.stop) - a.start)
-        for a, b in zip(box, other, strict=True)
-    )
-    return rows, columns
 
 
 class _Bare:
@@ -199,5 +194,5 @@ def _wrong(
     around = (rows, columns)
     with torch.inference_mode():
         logits = model(_network_input(model, image, reading, ranges, around))
-    classes = logits.argmax(1)[0].numpy()[_overlap(around, view)]
+    classes = logits.argmax(1)[0].numpy()[relative(view, around)]
     return float((classes != labels).mean())

@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks._child import ROOT
 from benchmarks._fields import write_zarr
 from benchmarks._report import Row, row
+from napari_seg.inference.openvino_runtime import is_installed
 
 __all__ = ["run"]
 
@@ -33,11 +34,17 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def run() -> list[Row]:
-    """Return a row for each size, and one that compares them."""
+    """Return a row for each runtime and size, and one that compares the sizes."""
     claim = f"peak memory of `napari-seg predict`, zarr to zarr, `{MODEL}`"
     if not _STATUS.exists():
         return [row(claim, None, f"≤ {MEGABYTES:g} MB", None, "measured on Linux only")]
-    found = {side: _predict(side) for side in SIDES}
+    runtimes = ("torch", "openvino") if is_installed() else ("torch",)
+    return [row for runtime in runtimes for row in _rows(claim, runtime)]
+
+
+def _rows(claim: str, runtime: str) -> list[Row]:
+    claim = f"{claim}, {runtime}"
+    found = {side: _predict(side, runtime) for side in SIDES}
     raised = {side: told["raised"] for side, told in found.items()}
     growth = raised[SIDES[-1]] / raised[SIDES[0]]
     return [
@@ -63,12 +70,13 @@ def _row(claim: str, told: dict[str, float]) -> Row:
     )
 
 
-def _predict(side: int) -> dict[str, float]:
+def _predict(side: int, runtime: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "image.zarr"
         write_zarr(image, side)
         module = ["-W", "ignore", "-m", "benchmarks.memory"]
-        command = [sys.executable, *module, str(image), str(Path(folder) / "masks")]
+        masks = str(Path(folder) / "masks")
+        command = [sys.executable, *module, str(image), masks, runtime]
         done = subprocess.run(
             command, cwd=ROOT, check=False, capture_output=True, text=True
         )
@@ -78,7 +86,7 @@ def _predict(side: int) -> dict[str, float]:
     return answer
 
 
-def _measure(image: str, folder: str) -> dict[str, float]:
+def _measure(image: str, folder: str, runtime: str) -> dict[str, float]:
     """Predict in this process."""
     import napari_seg.cli.omezarr
     import napari_seg.cli.segmenting  # noqa: F401
@@ -88,7 +96,8 @@ def _measure(image: str, folder: str) -> dict[str, float]:
     _RESET.write_text("5")
     before = _status("VmRSS")
     with contextlib.redirect_stdout(said):
-        status = main(["predict", image, "-m", MODEL, "-o", folder, "--json"])
+        to = ["-o", folder, "--runtime", runtime, "--json"]
+        status = main(["predict", image, "-m", MODEL, *to])
     peak = _status("VmHWM")
     if status:
         raise RuntimeError(f"predict returned {status}")

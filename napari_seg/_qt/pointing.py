@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels, Shapes
-from numpy.typing import NDArray
+from napari.layers import Labels
 from qtpy.QtCore import QTimer
 
-from napari_seg._qt.review_outline import line_width
-from napari_seg._qt.viewer_link import mask_transform, remove_shapes
+from napari_seg._qt.sketch import Sketch
 
 __all__ = ["Pencil", "Picker", "Tool"]
 
@@ -20,7 +18,6 @@ __all__ = ["Pencil", "Picker", "Tool"]
 _BRUSHES = ("paint", "erase", "fill", "polygon")
 #: Pixels of the canvas that a mouse may move during a click.
 _CLICK = 5
-_COLOR = "#F0E442"
 
 
 class Tool(ABC):
@@ -52,17 +49,6 @@ class Tool(ABC):
         self._use, self._leave = use, leave
         mode = str(mask.mode)
         self._brush = mode if mode in _BRUSHES else "paint"
-        # napari tells of many things while it is still at them.
-        self._timer = QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._look)
-
-    def _look_later(self, _: Any = None) -> None:
-        self._timer.start(0)
-
-    @abstractmethod
-    def _look(self) -> None:
-        """Look whether there is something to do, now that napari has done its part."""
 
     @abstractmethod
     def put_down(self) -> None:
@@ -83,6 +69,10 @@ class Picker(Tool):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        # napari tells of many things while it is still at them.
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._look)
         self._layers.selection.active = self._mask
         self._mask.mode = "pan_zoom"
         self._mask.cursor = "cross"
@@ -97,6 +87,9 @@ class Picker(Tool):
         self._viewer.mouse_drag_callbacks.remove(self._pressed)
         if str(self._mask.mode) == "pan_zoom":
             self._mask.mode = self._brush
+
+    def _look_later(self, _: Any = None) -> None:
+        self._timer.start(0)
 
     def _look(self) -> None:
         # Equal, not the same: napari hands plugins a proxy of everything.
@@ -118,7 +111,7 @@ class Picker(Tool):
 
 
 class Pencil(Tool):
-    """A layer of napari's own, to draw one shape on.
+    """Draws a polygon on the canvas.
 
     It hands over the (Y, X) of the corners, in pixels of the mask.
     """
@@ -134,48 +127,15 @@ class Pencil(Tool):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._shapes = Shapes(
-            name="polygon to review",
-            ndim=2,
-            edge_color=_COLOR,
-            face_color="transparent",
-            **mask_transform(self._mask, 2),
+        self._sketch = Sketch(
+            self._viewer,
+            self._mask,
+            "polygon to review",
+            "add_polygon",
+            self._use,
+            self._leave,
         )
-        self._viewer.add_layer(self._shapes)
-        self._layers.selection.active = self._shapes
-        self._shapes.current_edge_width = line_width(self._viewer, self._shapes)
-        self._shapes.mode = "add_polygon"
-        self._shapes.events.data.connect(self._look_later)
-        self._layers.selection.events.active.connect(self._look_later)
 
     def put_down(self) -> None:
-        self._timer.stop()
-        self._shapes.events.data.disconnect(self._look_later)
-        self._layers.selection.events.active.disconnect(self._look_later)
-        there = self._shapes in self._layers
-        chosen = self._layers.selection.active
-        if there:
-            remove_shapes(self._layers, self._shapes)
-        if self._mask in self._layers and (not there or chosen == self._shapes):
-            self._layers.selection.active = self._mask
+        self._sketch.put_down(self._mask)
         self._mask.mode = self._brush
-
-    def _look(self) -> None:
-        shapes = self._shapes
-        if shapes not in self._layers or self._layers.selection.active != shapes:
-            self._leave()
-        elif shapes.nshapes and not getattr(shapes, "_is_creating", False):
-            corners = np.asarray(shapes.data[0], float)
-            if shapes.shape_type[0] == "ellipse":
-                corners = _ellipse(corners)
-            self._use(corners)
-
-
-def _ellipse(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return points on the ellipse within the rectangle of four corners, (N, 2)."""
-    angle = np.linspace(0, 2 * np.pi, 181)[:-1, None]
-    first, second = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
-    points: NDArray[np.float64] = (
-        corners.mean(axis=0) + np.cos(angle) * first + np.sin(angle) * second
-    )
-    return points

@@ -14,6 +14,7 @@ from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
+from napari_seg.corrections.manifest import ReadAs
 from napari_seg.inference.axes import AxesReading
 from napari_seg.scoring.regions import Box
 from napari_seg.workspace import ImageSource, View
@@ -45,16 +46,18 @@ _MICROMETRES = {
     "millimetre": 1e3,
 }
 
+#: What people call axes.
 _AXIS_NAMES = {
-    name: letters
-    for letters, names in {
-        "T": ("t", "time"),
-        "Z": ("z", "depth"),
-        "C": ("c", "ch", "channel", "channels"),
-        "Y": ("y",),
-        "X": ("x",),
-    }.items()
-    for name in names
+    "t": "T",
+    "time": "T",
+    "z": "Z",
+    "depth": "Z",
+    "c": "C",
+    "ch": "C",
+    "channel": "C",
+    "channels": "C",
+    "y": "Y",
+    "x": "X",
 }
 
 
@@ -112,7 +115,7 @@ class ViewerLink(QObject):
             name,
             layer.data,
             bool(layer.rgb),
-            _labelled_axes(layer),
+            ReadAs(axes=_labelled_axes(layer)),
             pixel_size=_pixel_size(layer),
         )
 

@@ -24,7 +24,7 @@ from napari_seg.corrections.windows import (
 from napari_seg.errors import ChannelError, ImageError, InputError, LabelsError
 from napari_seg.inference.axes import read_axes
 from napari_seg.inference.normalization import channel_ranges
-from napari_seg.inference.zoom import resize_image, resize_labels
+from napari_seg.inference.zoom import Zoom, resize_image, resize_labels
 from napari_seg.models.spec import ModelSpec
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.training.examples import planes_of
@@ -116,14 +116,15 @@ class Planes:
     def _add(self, pair: Labelled, spec: ModelSpec) -> None:
         shape, dtype = pair.image.shape, pair.image.dtype
         try:
-            plane = shape if pair.axes == "YXC" else ()
-            reading = read_axes(shape, dtype, planes_of(spec, plane), pair.axes)
+            alone = planes_of(spec, shape) if pair.axes == "YXC" else spec
+            reading = read_axes(shape, dtype, alone, pair.axes)
         except ImageError as error:
             raise type(error)(f"{pair.name}: {error}") from error
         ranges = pair.ranges
         if ranges is None:
             ranges = channel_ranges(pair.image, reading, spec.normalization)
-        zoom = pair.size.zoom
+        # The nearest ratio, as in prediction.
+        zoom = Zoom.near(pair.size.zoom).factor
         for index in reading.indices():
             plane = np.moveaxis(reading.plane(pair.image, index), 0, -1)
             labels, origin = pair.labels[index], pair.origin

@@ -11,7 +11,7 @@ from napari_seg.corrections.durable import write_json
 from napari_seg.corrections.identity import safe_name
 from napari_seg.errors import ProjectError
 
-__all__ = ["FILE", "ImageEntry", "Manifest", "ProjectClass"]
+__all__ = ["AS_GUESSED", "FILE", "ImageEntry", "Manifest", "ProjectClass", "ReadAs"]
 
 FILE = "project.json"
 _FORMAT = 1
@@ -37,6 +37,29 @@ class ProjectClass:
 
 
 @dataclass(frozen=True)
+class ReadAs:
+    """How an image is read, as far as somebody said so.
+
+    Attributes
+    ----------
+    axes : str or None
+        One letter for each axis.
+    channels : tuple of int or None
+        Which of its channels the model takes.
+    zoom : float
+        In which size the model sees it.
+    """
+
+    axes: str | None = None
+    channels: tuple[int, ...] | None = None
+    zoom: float = 1.0
+
+
+#: Nobody said anything.
+AS_GUESSED = ReadAs()
+
+
+@dataclass(frozen=True)
 class ImageEntry:
     """An image of the project.
 
@@ -52,12 +75,8 @@ class ImageEntry:
         Shape of its mask, (..., Y, X).
     source : str or None
         File it was opened from.
-    axes : str or None
-        How it was read last, one letter for each axis.
-    channels : tuple of int or None
-        Which of its channels the model took, where the user chose them.
-    zoom : float
-        In which size the model saw it.
+    read_as : ReadAs
+        How it was read last.
     """
 
     id: str
@@ -65,20 +84,18 @@ class ImageEntry:
     fingerprint: str
     shape: tuple[int, ...]
     source: str | None = None
-    axes: str | None = None
-    channels: tuple[int, ...] | None = None
-    zoom: float = 1.0
+    read_as: ReadAs = AS_GUESSED
 
     def is_of(self, fingerprint: str, shape: tuple[int, ...], axes: str | None) -> bool:
         """Whether a mask of these axes of an image is this one."""
         same = (self.fingerprint, self.shape) == (fingerprint, shape)
-        known = self.axes is not None and axes is not None
-        return same and (not known or _order(self.axes) == _order(axes))
+        known = self.read_as.axes
+        return same and (not known or not axes or _order(known) == _order(axes))
 
 
-def _order(axes: str | None) -> str:
+def _order(axes: str) -> str:
     """Return which of rows and columns comes first."""
-    return "".join(letter for letter in axes or "" if letter in "YX")
+    return "".join(letter for letter in axes if letter in "YX")
 
 
 @dataclass(frozen=True)
@@ -149,13 +166,11 @@ def _class(entry: dict[str, Any]) -> ProjectClass:
 
 
 def _image(entry: dict[str, Any]) -> ImageEntry:
-    channels = entry.get("channels")
+    said = dict(entry.get("read_as", {}))
+    if said.get("channels") is not None:
+        said["channels"] = tuple(said["channels"])
     image = ImageEntry(
-        **{
-            **entry,
-            "shape": tuple(entry["shape"]),
-            "channels": None if channels is None else tuple(channels),
-        }
+        **{**entry, "shape": tuple(entry["shape"]), "read_as": ReadAs(**said)}
     )
     # The id becomes a path: a damaged or foreign file must not lead out of the folder.
     if safe_name(image.id) != image.id:

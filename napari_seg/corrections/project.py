@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Any, Self
 from napari_seg.corrections.identity import safe_name
 from napari_seg.corrections.journal import ErrorListener
 from napari_seg.corrections.lock import WriterLock
-from napari_seg.corrections.manifest import FILE, ImageEntry, Manifest, ProjectClass
+from napari_seg.corrections.manifest import (
+    AS_GUESSED,
+    FILE,
+    ImageEntry,
+    Manifest,
+    ProjectClass,
+    ReadAs,
+)
 from napari_seg.corrections.versions import (
     ModelVersion,
     VersionCard,
@@ -159,10 +166,7 @@ class Project:
         fingerprint: str,
         shape: tuple[int, ...],
         source: str | None = None,
-        *,
-        axes: str | None = None,
-        channels: tuple[int, ...] | None = None,
-        zoom: float = 1.0,
+        read_as: ReadAs = AS_GUESSED,
     ) -> ImageEntry:
         """Return the entry of an image, which is made if the image is new.
 
@@ -176,20 +180,16 @@ class Project:
         """
         images = list(self._content.images)
         for place, entry in enumerate(images):
-            if entry.is_of(fingerprint, tuple(shape), axes):
-                read = replace(
-                    entry, axes=axes or entry.axes, channels=channels, zoom=zoom
-                )
-                images[place] = entry if self.read_only else read
+            if entry.is_of(fingerprint, tuple(shape), read_as.axes):
+                if read_as != AS_GUESSED and not self.read_only:
+                    images[place] = replace(entry, read_as=read_as)
                 break
         else:
             place, new = len(images), f"{safe_name(name)[:50]}-{fingerprint[:8]}"
             taken = sum(each.id.startswith(new) for each in images)
             new += f"-{taken + 1}" if taken else ""
             images.append(
-                ImageEntry(
-                    new, name, fingerprint, tuple(shape), source, axes, channels, zoom
-                )
+                ImageEntry(new, name, fingerprint, tuple(shape), source, read_as)
             )
         if tuple(images) != self._content.images:
             self._update(images=tuple(images))

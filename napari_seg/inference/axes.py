@@ -11,7 +11,7 @@ A 2.5-D model sees a plane with its neighbours along ``Z``, as further channels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, combinations, islice, pairwise, product
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = [
     "as_array",
     "channel_choices",
     "guess_axes",
+    "is_lazy",
     "read_axes",
 ]
 
@@ -70,11 +71,6 @@ class AxesReading:
     def available(self) -> int:
         """Channels of the image."""
         return self.length("C") if "C" in self.axes else 1
-
-    @property
-    def alone(self) -> AxesReading:
-        """The same without neighbouring slices."""
-        return replace(self, slices=1)
 
     @property
     def leading(self) -> str:
@@ -126,13 +122,12 @@ class AxesReading:
             outermost slice is repeated.
         """
         place = dict(zip(self.leading, map(int, index), strict=True))
-        place.setdefault("Z", 0)
-        last = self.length("Z") - 1 if "Z" in self.axes else 0
-        first = place["Z"] - self.slices // 2
+        if self.slices == 1:
+            return self._read(image, place, box)
+        first = place.get("Z", 0) - self.slices // 2
+        last = self.length("Z") - 1 if "Z" in place else 0
         slices = np.clip(range(first, first + self.slices), 0, last).tolist()
         read = {z: self._read(image, place | {"Z": z}, box) for z in set(slices)}
-        if self.slices == 1:
-            return read[place["Z"]]
         return np.concatenate([read[z] for z in slices])
 
     def _read(self, image: Any, place: dict[str, int], box: Box | None) -> NDArray[Any]:
@@ -172,6 +167,11 @@ class AxesReading:
             alpha = ", alpha left out" if has_alpha else ""
             text += f", {count} channel{'s' * (count != 1)}{alpha}"
         return text if self.slices == 1 else f"{text}, {self.slices} slices at a time"
+
+
+def is_lazy(image: Any) -> bool:
+    """Return whether pixels are fetched from elsewhere when they are asked for."""
+    return not isinstance(image, np.ndarray) or isinstance(image, np.memmap)
 
 
 def as_array(image: Any) -> Any:

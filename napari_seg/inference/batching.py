@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import torch
@@ -80,18 +78,6 @@ class ReadAhead:
         self._batch: Batch = []
         self._future: Future[Planes] | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
     def begin(self, batch: Batch) -> None:
         """Begin to read a batch."""
         self._batch = batch
@@ -114,3 +100,8 @@ class ReadAhead:
         if self._future is not None:
             self._future.cancel()
             self._future = None
+
+    def close(self) -> None:
+        """End the thread, once what it reads is there."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)

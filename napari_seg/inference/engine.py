@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from napari_seg.errors import DeviceError
 from napari_seg.inference.agenda import Agenda, Batch, Index, Look
-from napari_seg.inference.axes import AxesReading, Box
+from napari_seg.inference.axes import AxesReading, Box, is_lazy
 from napari_seg.inference.batching import BatchTrial, ReadAhead
 from napari_seg.inference.device import describe_device, is_out_of_memory
 from napari_seg.inference.normalization import lattice_of_boxes, normalize
@@ -111,12 +112,9 @@ class Job:
         DeviceError
             If even small tiles do not fit into the machine's memory.
         """
-        lazy = not isinstance(self.image, np.ndarray) or isinstance(
-            self.image, np.memmap
-        )
-        # Reading an array in memory takes no time that could be saved.
-        ahead = lazy or runner.device.type == "cuda"
-        with ReadAhead(self.read, ahead=ahead) as reader:
+        # Reading an array in memory takes no time that could be saved on a CPU.
+        ahead = is_lazy(self.image) or runner.device.type == "cuda"
+        with closing(ReadAhead(self.read, ahead=ahead)) as reader:
             yield from _Run(self, runner, reader).results()
 
     def read(self, batch: Batch) -> list[NDArray[np.float32]]:

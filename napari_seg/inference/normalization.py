@@ -7,6 +7,7 @@ same values wherever the tiles are cut.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from math import ceil, prod, sqrt
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_seg.inference.axes import AxesReading, Box
+from napari_seg.inference.axes import AxesReading, Box, is_lazy
 from napari_seg.models.spec import Normalization
 
 __all__ = ["CLIP", "channel_ranges", "lattice_of_boxes", "normalize"]
@@ -59,7 +60,8 @@ def channel_ranges(
     """
     if reading.slices > 1:
         # The slices of a channel are of one kind.
-        ranges = channel_ranges(image, reading.alone, normalization)
+        alone = replace(reading, slices=1)
+        ranges = channel_ranges(image, alone, normalization)
         return np.tile(ranges, (reading.slices, 1))
     if image.dtype.kind == "b":
         return np.tile([0.0, 1.0], (reading.channels, 1))
@@ -115,10 +117,9 @@ def normalize(plane: NDArray[Any], ranges: NDArray[np.float64]) -> NDArray[np.fl
 def _samples(image: Any, reading: AxesReading) -> Iterator[NDArray[Any]]:
     """Yield (C, Y, X) parts of the image, at most about four million pixels in all."""
     everything = prod(reading.spatial_shape) <= _MAX_SAMPLES
-    lazy = not isinstance(image, np.ndarray) or isinstance(image, np.memmap)
     if everything:
         indices, boxes = list(reading.indices()), [(slice(None), slice(None))]
-    elif lazy:
+    elif is_lazy(image):
         indices = _spread(list(reading.indices()), _LAZY_PLANES)
         wanted = _LAZY_BOXES / len(indices)
         boxes = lattice_of_boxes(reading.plane_shape, wanted, (_LAZY_BOX, _LAZY_BOX))

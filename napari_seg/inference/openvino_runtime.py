@@ -18,7 +18,7 @@ from torch import Tensor
 from napari_seg.errors import InputError
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
 
-__all__ = ["check_installed", "compile_network", "is_installed"]
+__all__ = ["can_compute", "check_usable", "compile_network", "is_installed"]
 
 
 def is_installed() -> bool:
@@ -26,12 +26,32 @@ def is_installed() -> bool:
     return find_spec("openvino") is not None
 
 
-def check_installed() -> None:
-    """Raise :class:`~napari_seg.errors.InputError` without OpenVINO."""
+def can_compute(model: SegmentationModel, device: torch.device) -> bool:
+    """Return whether OpenVINO would give the same logits, were it here.
+
+    It computes on a CPU, and cannot be told the mean that tiles of one plane share.
+    """
+    return device.type == "cpu" and not model.global_context
+
+
+def check_usable(model: SegmentationModel, device: torch.device) -> None:
+    """Check that a model can be computed with OpenVINO.
+
+    Raises
+    ------
+    InputError
+        If it is not installed, or not for this model or device.
+    """
     if not is_installed():
         raise InputError(
             "The runtime is 'openvino', which is not installed: pip install "
             "'napari-seg[openvino]', or choose 'torch'."
+        )
+    if not can_compute(model, device):
+        raise InputError(
+            f"OpenVINO cannot compute {model.spec.label} on {device}: only models "
+            "without image pooling and group normalisation, on a CPU. Choose the "
+            "runtime 'auto' or 'torch'."
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,11 @@ from napari_seg.inference.crf import CRFOptions
 from napari_seg.inference.device import pick_device
 from napari_seg.inference.engine import Job, TileResult
 from napari_seg.inference.normalization import channel_ranges
-from napari_seg.inference.openvino_runtime import check_installed, is_installed
+from napari_seg.inference.openvino_runtime import (
+    can_compute,
+    check_usable,
+    is_installed,
+)
 from napari_seg.inference.runner import Cancelled, TileRunner
 from napari_seg.inference.tiling import choose_tile, clip_box, plan_tiles, read_area
 from napari_seg.inference.zoom import Zoom
@@ -200,7 +204,6 @@ def stream(
     channels: Sequence[int] | None = None,
     device: str | torch.device = "auto",
     options: PredictOptions | None = None,
-    first: Box | None = None,
     look: Look | None = None,
     within: Box | None = None,
     indices: Iterable[Sequence[int]] | None = None,
@@ -224,16 +227,14 @@ def stream(
         As in :func:`predict`.
     options : PredictOptions or None
         Tile, halo, CRF, mirror images, confidence, runtime.
-    first : tuple of slice or None
-        Visible rows and columns: tiles that meet them are computed first, from their
-        centre outwards.
     look : callable or None
         Asked before each tile for the plane and the rows and columns that are on the
-        screen now: it overrules `first` and the order of the planes.
+        screen now. They come first, from the middle of the screen outwards, then what
+        is next to them.
     within : tuple of slice or None
         Rows and columns to which the work is limited.
     indices : iterable of sequence of int or None
-        Planes in the order in which to go through them; None is all.
+        Planes in the order in which to go through them without a look; None is all.
     ranges : ndarray or None
         (C, 2) of :func:`~napari_seg.inference.normalization.channel_ranges` where they
         are known already; None reads them off the image.
@@ -247,7 +248,7 @@ def stream(
 
     Raises
     ------
-    ImageError, ChannelError, DeviceError
+    ImageError, ChannelError, InputError, DeviceError
         As :func:`predict`.
     """
     image = as_array(image)
@@ -255,28 +256,26 @@ def stream(
     chosen = pick_device(device)
     options = options or PredictOptions()
     if options.runtime == "openvino":
-        check_installed()
-    crf = options.crf_options if options.crf else None
-    zoom = Zoom.near(options.zoom)
-    stride, least = zoom.stride(model.stride), zoom.in_image(MIN_SIDE)
-    halo = max(zoom.in_image(model.halo), options.halo or 0) + (crf.halo if crf else 0)
-    halo = -(-halo // stride) * stride
+        check_usable(model, chosen)
+    grid = _Grid.of(model, options)
     planes = tuple(
         tuple(map(int, index))
         for index in (reading.indices() if indices is None else indices)
     )
-    watched = first is not None or look is not None
 
     def results() -> Generator[TileResult, None, None]:
+        zoom = grid.zoom
         runner = TileRunner(model, chosen, cancelled, flips=options.flips, zoom=zoom)
         try:
-            shape = reading.plane_shape
-            work = clip_box(within, shape)
-            grid = halo, stride, least
+            work = clip_box(within, reading.plane_shape)
             tile = options.tile or _automatic_tile(runner, work, grid)
-            tiles = plan_tiles(shape, tile, halo, stride, first, work, least)
+            tiles = plan_tiles(
+                reading.plane_shape, tile, grid.halo, grid.stride, work, grid.least
+            )
             area = len(planes) * sum(map(read_area, tiles))
-            if _compiles(options.runtime, runner, area, watched):
+            if options.runtime == "openvino" or (
+                options.runtime == "auto" and look is None and _is_large(runner, area)
+            ):
                 runner.compile()
             job = Job(
                 image=image,
@@ -288,10 +287,10 @@ def stream(
                 ),
                 indices=planes,
                 tiles=tuple(tiles),
-                halo=halo,
-                stride=stride,
-                least=least,
-                crf=crf,
+                halo=grid.halo,
+                stride=grid.stride,
+                least=grid.least,
+                crf=options.crf_options if options.crf else None,
                 confidence=options.confidence,
                 look=look,
             )
@@ -304,23 +303,36 @@ def stream(
     return results()
 
 
-def _compiles(runtime: str, runner: TileRunner, area: int, watched: bool) -> bool:
-    """Return whether OpenVINO is to compute tiles of this area in all."""
-    if runtime == "torch" or not runner.can_compile():
-        return False
-    if runtime == "openvino":
-        return True
-    if watched or not is_installed():
-        return False
-    # What is prepared in one or two seconds must have time to pay off.
-    return area > _LARGE * runner.cost().budget(runner.device)
+class _Grid(NamedTuple):
+    """How tiles lie, in pixels of the image."""
+
+    zoom: Zoom
+    halo: int
+    stride: int
+    least: int
+
+    @classmethod
+    def of(cls, model: SegmentationModel, options: PredictOptions) -> _Grid:
+        zoom = Zoom.near(options.zoom)
+        stride = zoom.stride(model.stride)
+        halo = max(zoom.in_image(model.halo), options.halo or 0)
+        if options.crf:
+            halo += options.crf_options.halo
+        return cls(zoom, -(-halo // stride) * stride, stride, zoom.in_image(MIN_SIDE))
 
 
-def _automatic_tile(
-    runner: TileRunner, box: Box, grid: tuple[int, int, int]
-) -> tuple[int, int]:
-    halo, stride, least = grid
-    cost = runner.cost()
-    budget, limit = cost.budget(runner.device), cost.limit(runner.device)
+def _is_large(runner: TileRunner, area: int) -> bool:
+    """Return whether tiles of this area in all are worth preparing OpenVINO for."""
+    if not (is_installed() and can_compute(runner.model, runner.device)):
+        return False
+    return area > _LARGE * runner.cost.budget(runner.device)
+
+
+def _automatic_tile(runner: TileRunner, box: Box, grid: _Grid) -> tuple[int, int]:
+    budget, limit = (
+        ask(runner.device) for ask in (runner.cost.budget, runner.cost.limit)
+    )
     height, width = (max(1, span.stop - span.start) for span in box)
-    return choose_tile((height, width), halo, stride, budget, limit, least)
+    return choose_tile(
+        (height, width), grid.halo, grid.stride, budget, limit, grid.least
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -102,7 +103,7 @@ class TileRunner:
         flips: bool = False,
         zoom: Zoom | None = None,
     ) -> None:
-        self._model = model
+        self.model = model
         self._cancelled = cancelled
         self._flips = flips
         self.zoom = zoom or Zoom()
@@ -114,7 +115,7 @@ class TileRunner:
         """Go on with another device."""
         self.device = device
         self._dtype = mixed_precision(device)
-        self._network = twin(self._model, device)
+        self._network = twin(self.model, device)
         self._compiled: Callable[[Tensor], Tensor] | None = None
         self._poolings = [
             module
@@ -130,13 +131,9 @@ class TileRunner:
         if self._cancelled is not None and self._cancelled():
             raise Cancelled
 
-    def can_compile(self) -> bool:
-        """Return whether another runtime computes the same here."""
-        return self.device.type == "cpu" and not self._network.global_context
-
     def compile(self) -> None:
         """Compute with OpenVINO from now on; on another device with PyTorch again."""
-        self._compiled = compile_network(twin(self._model, self.device))
+        self._compiled = compile_network(twin(self.model, self.device))
 
     def release(self) -> None:
         """Hand the device's memory back."""
@@ -186,7 +183,7 @@ class TileRunner:
             (N, K, Y, X) float32 on :attr:`device`; with flips the logarithm of the mean
             probability.
         """
-        shape = (len(planes), self._model.spec.in_channels, *planes[0].shape[1:])
+        shape = (len(planes), self.model.spec.in_channels, *planes[0].shape[1:])
         x = torch.empty(
             shape,
             memory_format=torch.channels_last,
@@ -232,9 +229,11 @@ class TileRunner:
             logits: Tensor = self._network(x)
         return logits.float()
 
+    @cached_property
     def cost(self) -> Cost:
-        """Measure the network on a small input."""
-        side = self.zoom.in_image(max(2 * MIN_SIDE, self._network.stride))
+        """What the network takes, told by the shapes of its layers alone."""
+        network = twin(self.model, torch.device("meta"))
+        side = max(2 * MIN_SIDE, network.stride)
         macs, largest = 0.0, 0.0
 
         def count(
@@ -247,13 +246,11 @@ class TileRunner:
             elif isinstance(module, nn.ConvTranspose2d):
                 macs += module.weight.numel() * inputs[0][0, 0].numel()
 
-        leaves = [
-            m for m in self._network.modules() if next(m.children(), None) is None
-        ]
-        handles = [leaf.register_forward_hook(count) for leaf in leaves]
-        try:
-            self([np.zeros((1, side, side), np.float32)])
-        finally:
-            for handle in handles:
-                handle.remove()
-        return Cost(macs / side**2, 8 * 4 * largest / side**2)
+        for module in network.modules():
+            if next(module.children(), None) is None:
+                module.register_forward_hook(count)
+        shape = (1, network.spec.in_channels, side, side)
+        with torch.inference_mode():
+            network(torch.empty(shape, device="meta"))
+        pixels = (side / self.zoom.factor) ** 2
+        return Cost(macs / pixels, 8 * 4 * largest / pixels)

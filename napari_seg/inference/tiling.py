@@ -48,11 +48,10 @@ def plan_tiles(
     tile: int | tuple[int, int],
     halo: int,
     stride: int,
-    first: Box | None = None,
     within: Box | None = None,
     least: int = MIN_SIDE,
 ) -> list[Tile]:
-    """Return the tiles of a plane in the order in which they should be computed.
+    """Return the tiles of a plane, row by row.
 
     Parameters
     ----------
@@ -64,9 +63,6 @@ def plan_tiles(
         Context on each side of a core, in pixels.
     stride : int
         Multiples of it are where reads may begin.
-    first : tuple of slice or None
-        The visible box: tiles that meet it come first, nearest its centre first, then
-        the others outwards. None keeps the reading order.
     within : tuple of slice or None
         The cores partition this box instead of the plane.
     least : int
@@ -83,11 +79,7 @@ def plan_tiles(
         list(_spans(area.start, area.stop, side, stride))
         for area, side in zip(box, sides, strict=True)
     ]
-    tiles = [make_tile((y, x), shape, halo, stride, least) for y, x in product(*spans)]
-    if first is not None:
-        view = clip_box(first, shape)
-        tiles.sort(key=lambda tile: nearness(tile.core, view))
-    return tiles
+    return [make_tile((y, x), shape, halo, stride, least) for y, x in product(*spans)]
 
 
 def make_tile(

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_seg.models.layers import Concatenate
 
-__all__ = ["twin"]
+__all__ = ["fold_batch_norm", "twin"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -33,13 +33,13 @@ def twin(model: Model, device: torch.device) -> Model:
     }
     memo |= {id(buffer): buffer.detach().to(device) for buffer in model.buffers()}
     made = copy.deepcopy(model, memo).eval()
-    _fold_batch_norm(made)
+    fold_batch_norm(made)
     if device.type == "cpu":
         _keep_joined(made)
     return made
 
 
-def _fold_batch_norm(model: nn.Module) -> None:
+def fold_batch_norm(model: nn.Module) -> None:
     """Merge each batch normalisation into the convolution before it, in sequences.
 
     With fixed statistics both are one linear map; a pass over the features is saved

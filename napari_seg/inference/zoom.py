@@ -100,11 +100,10 @@ def resize_image(image: NDArray[Any], factor: float) -> NDArray[np.float32]:
         Of height and width.
     """
     x = torch.from_numpy(np.ascontiguousarray(image, np.float32)).permute(2, 0, 1)
-    size = _size(image.shape[:2], factor)
-    resized = F.interpolate(x[None], size=size, mode="bilinear", antialias=factor < 1)[
-        0
-    ]
-    return resized.permute(1, 2, 0).contiguous().numpy()
+    size, shrinks = _size(image.shape[:2], factor), factor < 1
+    x = F.interpolate(x[None], size=size, mode="bilinear", antialias=shrinks)[0]
+    resized: NDArray[np.float32] = x.permute(1, 2, 0).contiguous().numpy()
+    return resized
 
 
 def resize_labels(labels: NDArray[Any], factor: float) -> NDArray[Any]:

@@ -114,7 +114,9 @@ def save_training_windows(
             name,
             plane.index,
             ranges=session.ranges,
-            pixel_size=PixelSize(session.source.zoom, session.source.pixel_size),
+            pixel_size=PixelSize(
+                session.source.read_as.zoom, session.source.pixel_size
+            ),
         )
     ]
     if not windows:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from napari_seg.corrections.change import Pixels
 from napari_seg.corrections.identity import default_project_folder, fingerprint
+from napari_seg.corrections.manifest import AS_GUESSED, ReadAs
 from napari_seg.corrections.project import Project
 from napari_seg.errors import ProjectError
 from napari_seg.inference.axes import as_array
@@ -46,19 +47,13 @@ class SavedWork:
         Fingerprint of the image.
     saved_at : float or None
         When work on it was last saved, in seconds since 1970; None if there is none.
-    axes : str or None
+    read_as : ReadAs
         How it was read then.
-    channels : tuple of int or None
-        Which channels the model took, where the user chose them.
-    zoom : float
-        In which size it saw the image.
     """
 
     mark: str
     saved_at: float | None = None
-    axes: str | None = None
-    channels: tuple[int, ...] | None = None
-    zoom: float = 1.0
+    read_as: ReadAs = AS_GUESSED
 
 
 def find_saved_work(source: ImageSource) -> SavedWork:
@@ -79,7 +74,7 @@ def find_saved_work(source: ImageSource) -> SavedWork:
         times = [path.stat().st_mtime for path in journal.glob("[0-9]*.*")]
         last = max(times, default=None)
         if entry.fingerprint == mark and (last or 0.0) > (found.saved_at or 0.0):
-            found = SavedWork(mark, last, entry.axes, entry.channels, entry.zoom)
+            found = SavedWork(mark, last, entry.read_as)
     return found
 
 
@@ -127,7 +122,7 @@ class Past:
             if workspace.source is source and session and session.ledger is None:
                 session.mark = saved.mark
                 if saved.saved_at is not None:
-                    workspace.reading.go_on(saved.axes, saved.channels, saved.zoom)
+                    workspace.reading.go_on(saved.read_as)
                     self.saved_at = saved.saved_at
                     workspace.changed.emit()
 

@@ -179,7 +179,7 @@ class Predictor:
             channels=reading.picked,
             device=device,
             options=replace(
-                options or PredictOptions(), confidence=True, zoom=source.zoom
+                options or PredictOptions(), confidence=True, zoom=source.read_as.zoom
             ),
             look=self._look if everything else None,
             within=view.box if view and not everything else None,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import log
 from typing import TYPE_CHECKING
 
+from napari_seg.corrections.manifest import AS_GUESSED, ReadAs
 from napari_seg.errors import InputError
 from napari_seg.inference.axes import as_array, guess_axes
 from napari_seg.models.spec import LARGEST_ZOOM, SMALLEST_ZOOM
@@ -19,8 +20,6 @@ __all__ = ["LETTERS", "SLICES", "Reading"]
 
 #: What an axis before Y and X can be, in the order of the list.
 LETTERS = "TZCQI"
-#: What of a source says how it is read.
-_HOW = ("axes", "channels", "zoom")
 #: Networks do not mind objects larger or smaller by this factor.
 _NEAR = 1.25
 _RGB = ("red", "green", "blue")
@@ -58,7 +57,7 @@ class Reading:
         if source is None:
             return ""
         guess = guess_axes(len(self.lengths) + 2)
-        return source.axes or (guess + "C" * source.rgb if guess else "")
+        return source.read_as.axes or (guess + "C" * source.rgb if guess else "")
 
     @property
     def channels(self) -> list[tuple[str, tuple[int, ...]]]:
@@ -87,7 +86,7 @@ class Reading:
     def zoom(self) -> float:
         """In which size the model sees the image."""
         source = self._workspace.source
-        return 1.0 if source is None else source.zoom
+        return 1.0 if source is None else source.read_as.zoom
 
     @property
     def fitting_zoom(self) -> float | None:
@@ -101,13 +100,12 @@ class Reading:
         if source.pixel_size is None or choice.spec.pixel_size is None:
             return None
         fitting = _within(source.pixel_size / choice.spec.pixel_size)
-        return fitting if abs(log(fitting / source.zoom)) > log(_NEAR) else None
+        return fitting if abs(log(fitting / self.zoom)) > log(_NEAR) else None
 
     def set_zoom(self, zoom: float) -> None:
         """Let the model see the image in another size."""
-        source = self._workspace.source
-        if source is not None and not self._workspace.misfit and zoom != source.zoom:
-            self._workspace.read_as(replace(source, zoom=zoom))
+        if not self._workspace.misfit and zoom != self.zoom:
+            self._workspace.read_as(replace(self._how, zoom=zoom))
 
     def measured(self, diameter: float) -> None:
         """Take in how long a typical object is in the image, in pixels."""
@@ -123,11 +121,13 @@ class Reading:
             letters[letters.index(letter)] = letters[axis]
         letters[axis] = letter
         # The channels that were chosen belong to the axis that held them.
-        self._read_as(axes="".join(letters), channels=None)
+        how = replace(self._how, axes="".join(letters), channels=None)
+        self._workspace.read_as(how)
 
     def take_channels(self, channels: tuple[int, ...]) -> None:
         """Give the model these channels of the image, in this order."""
-        self._read_as(axes=self.axes or None, channels=channels)
+        how = replace(self._how, axes=self.axes or None, channels=channels)
+        self._workspace.read_as(how)
 
     def take_slices(self, slices: int) -> None:
         """Let a new model see so many neighbouring slices at a time."""
@@ -135,42 +135,29 @@ class Reading:
         if choice is not None and choice.untrained:
             self._workspace.set_model(choice.with_slices(slices))
 
-    def go_on(
-        self, axes: str | None, channels: tuple[int, ...] | None, zoom: float
-    ) -> None:
+    def go_on(self, saved: ReadAs) -> None:
         """Read the image as on an earlier day, if its model can take it so."""
         source, choice = self._workspace.source, self._workspace.choice
-        if source is None or choice is None or axes is None:
+        if source is None or choice is None or saved.axes is None:
             return
-        if self.axes == axes:
-            # Unlike one that was given, what was guessed follows the model.
-            axes = source.axes
-        saved = replace(source, axes=axes, channels=channels, zoom=zoom)
-        if all(getattr(saved, n) == getattr(source, n) for n in _HOW):
+        if saved.axes == self.axes:
+            # Unlike what was said, what was guessed follows the model.
+            saved = replace(saved, axes=self._how.axes)
+        if saved == self._how:
             return
         with suppress(InputError):
-            saved.read_for(choice.spec)
+            replace(source, read_as=saved).read_for(choice.spec)
             self._workspace.read_as(saved)
+
+    @property
+    def _how(self) -> ReadAs:
+        source = self._workspace.source
+        return AS_GUESSED if source is None else source.read_as
 
     @property
     def _current(self) -> AxesReading | None:
         session = self._workspace.session
         return None if session is None else session.reading
-
-    def _read_as(self, axes: str | None, channels: tuple[int, ...] | None) -> None:
-        """Read the image so from now on, or say why that does not work."""
-        workspace = self._workspace
-        source, choice = workspace.source, workspace.choice
-        if source is None or choice is None:
-            return
-        wanted = replace(source, axes=axes, channels=channels)
-        try:
-            wanted.read_for(choice.spec)
-        except InputError as error:
-            workspace.failed.emit(error)
-            workspace.changed.emit()
-            return
-        workspace.read_as(wanted)
 
 
 def _within(zoom: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from napari_seg.corrections.change import Change
 from napari_seg.corrections.identity import default_project_folder, fingerprint
 from napari_seg.corrections.journal import ErrorListener
 from napari_seg.corrections.ledger import Ledger, Scope
-from napari_seg.corrections.project import Project
+from napari_seg.corrections.project import ImageEntry, Project
 from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import InputError
 from napari_seg.inference.axes import AxesReading, as_array
@@ -94,19 +95,12 @@ class Session:
             return False
         image = as_array(self.source.data)
         self.mark = self.mark or fingerprint(image)
-        name, mark = self.source.name, self.mark
+        folder = default_project_folder(self.source.name, self.mark)
         with ExitStack() as to_close:
-            project = Project.open_or_create(default_project_folder(name, mark))
+            project = Project.open_or_create(folder)
             to_close.callback(project.close)
             self._adopt_classes(project)
-            entry = project.add_image(
-                name,
-                mark,
-                self.reading.spatial_shape,
-                axes=self.reading.axes,
-                channels=self.source.channels,
-                zoom=self.source.zoom,
-            )
+            entry = self._enter_image(project)
             store = project.open_store(entry, on_error)
             to_close.callback(store.close)
             saved = store.load()
@@ -120,6 +114,12 @@ class Session:
         path = store.folder / "activity.csv"
         self.diary = Diary(path, self.history, store.read_only)
         return True
+
+    def _enter_image(self, project: Project) -> ImageEntry:
+        """Return the entry of the image, and save in it how the image is read."""
+        shape, axes = self.reading.spatial_shape, self.reading.axes
+        read_as = replace(self.source.read_as, axes=axes)
+        return project.add_image(self.source.name, self.mark, shape, read_as=read_as)
 
     def _adopt_classes(self, project: Project) -> None:
         """Take the classes that were added or renamed in an earlier session."""
@@ -210,14 +210,7 @@ class Session:
             If it cannot be saved.
         """
         if self._project is not None and not self._project.read_only:
-            self._project.add_image(
-                self.source.name,
-                self.mark,
-                self.reading.spatial_shape,
-                axes=self.reading.axes,
-                channels=self.source.channels,
-                zoom=self.source.zoom,
-            )
+            self._enter_image(self._project)
 
     def take_model(self, reading: AxesReading, classes: tuple[str, ...]) -> None:
         """Take the reading and the classes of another model.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from napari_seg.corrections.manifest import AS_GUESSED, ReadAs
 from napari_seg.errors import ChannelError, ImageError
 from napari_seg.inference.axes import (
     AxesReading,
@@ -30,13 +31,9 @@ class ImageSource:
         The pixels: NumPy, dask, zarr, or a list of levels.
     rgb : bool
         Whether the last axis is RGB or RGBA.
-    axes : str or None
-        What the axes mean, where somebody said so.
-    channels : tuple of int or None
-        Which of the channels the model takes, where somebody said so; a model that
-        takes another number of them takes the first.
-    zoom : float
-        In which size the model sees the image.
+    read_as : ReadAs
+        Axes, channels and zoom, where somebody said so. A model that takes another
+        number of channels takes the first.
     pixel_size : float or None
         Side of a pixel in micrometres, where it is known.
     """
@@ -44,9 +41,7 @@ class ImageSource:
     name: str
     data: Any
     rgb: bool = False
-    axes: str | None = None
-    channels: tuple[int, ...] | None = None
-    zoom: float = 1.0
+    read_as: ReadAs = AS_GUESSED
     pixel_size: float | None = None
 
     @property
@@ -55,7 +50,7 @@ class ImageSource:
         shape = as_array(self.data).shape
         if self.rgb:
             return min(int(shape[-1]), 3)
-        place = (self.axes or "").upper().find("C")
+        place = (self.read_as.axes or "").upper().find("C")
         return int(shape[place]) if 0 <= place < len(shape) else 1
 
     def channel_choices(self, spec: ModelSpec) -> list[tuple[int, ...]]:
@@ -72,11 +67,11 @@ class ImageSource:
             it.
         """
         try:
-            reading = self._read(spec, self.channels)
+            reading = self._read(spec, self.read_as.channels)
         except ChannelError:
             choices = self.channel_choices(spec)
             # Of a photograph red alone is nobody's first choice.
-            if not choices or (self.rgb and self.channels is None):
+            if not choices or (self.rgb and self.read_as.channels is None):
                 raise
             reading = self._read(spec, choices[0])
         self._check_layout(reading)
@@ -84,7 +79,8 @@ class ImageSource:
 
     def _read(self, spec: ModelSpec, channels: tuple[int, ...] | None) -> AxesReading:
         image = as_array(self.data)
-        return read_axes(image.shape, image.dtype, spec, self.axes, self.rgb, channels)
+        axes = self.read_as.axes
+        return read_axes(image.shape, image.dtype, spec, axes, self.rgb, channels)
 
     def _check_layout(self, reading: AxesReading) -> None:
         """Refuse axes in an order in which the viewer cannot show a mask."""

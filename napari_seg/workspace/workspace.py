@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from psygnal import Signal, SignalInstance
 
 from napari_seg.corrections.change import Change
 from napari_seg.corrections.ledger import Scope
+from napari_seg.corrections.manifest import ReadAs
 from napari_seg.errors import InputError, ModelFileError, NapariSegError
 from napari_seg.resources import user_folder
 from napari_seg.scoring.confusion import Scores
@@ -186,19 +188,26 @@ class Workspace:
         except InputError as error:
             self.misfit = str(error)
 
-    def read_as(self, source: ImageSource) -> None:
-        """Read the same image in another way, which its model can take.
+    def read_as(self, how: ReadAs) -> None:
+        """Read the image in another way, if its model can take it so.
 
         The mask stays where its axes do; else it is saved and left.
         """
         session, choice = self.session, self.choice
-        if choice is None:
+        if choice is None or self.source is None:
+            return
+        source = replace(self.source, read_as=how)
+        try:
+            reading = source.read_for(choice.spec)
+        except InputError as error:
+            self.failed.emit(error)
+            self.changed.emit()
             return
         self.predictor.cancel()
         self.comparison.end()
         self.predicting.emit(None)
         mark = "" if session is None else session.mark
-        if session is not None and not session.fits(source.read_for(choice.spec)):
+        if session is not None and not session.fits(reading):
             self._leave()
         self.source = source
         if self.session is not None:

@@ -140,6 +140,18 @@ def test_labels_of_the_layer_name_the_axes(
     assert "3 channels" in reader.text("axes_label")
 
 
+def test_labels_that_put_rows_first(reader: Person, stack: NDArray[np.uint16]) -> None:
+    if "axis_labels" not in dir(napari.layers.Image):
+        pytest.skip("napari knows labels of axes since 0.5.4")
+    turned = np.moveaxis(stack, 0, -1)
+    layer = reader.viewer.add_image(
+        turned, name="turned", rgb=False, axis_labels=("y", "x", "c")
+    )
+    hands.choose(reader.combo("image_combo"), layer.name)
+    assert not reader.button("predict_all_button").isEnabled()
+    assert "np.moveaxis(image, 2, 0)" in reader.text("axes_label")
+
+
 def test_a_photograph_gives_one_of_its_channels(
     viewer: napari.Viewer, model_file: Path, stack: NDArray[np.uint16]
 ) -> None:

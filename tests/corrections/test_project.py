@@ -19,6 +19,7 @@ from napari_seg.corrections.identity import (
     safe_name,
 )
 from napari_seg.corrections.ledger import Ledger
+from napari_seg.corrections.manifest import ReadAs
 from napari_seg.corrections.project import Project, ProjectClass
 from napari_seg.corrections.versions import VersionCard
 from napari_seg.errors import InputError, ProjectError, StorageError
@@ -64,15 +65,17 @@ def test_image_is_known_by_its_content_not_its_name(project):
 
 
 def test_an_image_read_with_other_axes_is_another_one(folder, project):
-    stack = project.add_image("a", "1" * 32, (8, 40, 50), axes="ZYX")
-    turned = project.add_image("a", "1" * 32, (8, 40, 50), axes="ZXY")
-    channels = project.add_image("a", "1" * 32, (40, 50), axes="CYX", channels=(2,))
+    stack = project.add_image("a", "1" * 32, (8, 40, 50), read_as=ReadAs("ZYX"))
+    turned = project.add_image("a", "1" * 32, (8, 40, 50), read_as=ReadAs("ZXY"))
+    picked = ReadAs("CYX", channels=(2,), zoom=0.5)
+    channels = project.add_image("a", "1" * 32, (40, 50), read_as=picked)
     assert len({stack.id, turned.id, channels.id}) == 3
 
     # Another name for the same axis is the same mask; what is said last is kept.
-    assert project.add_image("a", "1" * 32, (8, 40, 50), axes="TYX").id == stack.id
+    renamed = project.add_image("a", "1" * 32, (8, 40, 50), read_as=ReadAs("TYX"))
+    assert renamed.id == stack.id
     with Project.open(folder, read_only=True) as again:
-        assert again.images[stack.id].axes == "TYX"
+        assert again.images[stack.id].read_as.axes == "TYX"
         assert again.images[channels.id] == channels
 
 

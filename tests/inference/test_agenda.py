@@ -1,23 +1,16 @@
 from __future__ import annotations
 
 from itertools import product
-from math import hypot
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_seg.inference.agenda import Agenda
-from napari_seg.inference.axes import Box
-from napari_seg.inference.tiling import Tile, plan_tiles
+from napari_seg.inference.tiling import Tile, meets, plan_tiles
 
 PLANES = [(t, z) for t in range(2) for z in range(3)]
 TILES = plan_tiles((100, 130), 32, halo=16, stride=16)
-
-
-def _middle(box: Box) -> tuple[float, float]:
-    rows, columns = box
-    return (rows.start + rows.stop) / 2, (columns.start + columns.stop) / 2
 
 
 def _halves(tile: Tile) -> list[Tile]:
@@ -94,15 +87,18 @@ def test_each_tile_once_wherever_one_looks(views: list, seed: int) -> None:
     assert not any(left.values())
 
 
-def test_nearest_tiles_of_the_view_first() -> None:
-    view = slice(40, 60), slice(60, 80)
-    agenda = Agenda([()], TILES, lambda: ((), view))
-    far = []
+def test_visible_tiles_come_first_and_the_others_outwards() -> None:
+    view = (slice(900, 1300), slice(300, 700))
+    agenda = Agenda([()], plan_tiles((2048, 2048), 256, 32, 16), lambda: ((), view))
+    cores = []
     while agenda:
-        y, x = _middle(agenda.next()[1].core)
-        far.append(hypot(y - 50, x - 70))
-    assert far[0] == min(far)
-    assert far[-1] == max(far)
+        cores.append(agenda.next()[1].core)
+
+    visible = [meets(core, view) for core in cores]
+    assert visible == sorted(visible, reverse=True)
+    assert sum(visible) == 6
+    assert cores[0] == (slice(1024, 1280), slice(256, 512))
+    assert cores[-1] == (slice(0, 256), slice(1792, 2048))
 
 
 @given(st.integers(1, 9))

@@ -58,6 +58,17 @@ def test_what_lacks_is_said_before_anything_starts(model, image, monkeypatch):
         stream(model, image, options=PredictOptions(runtime="openvino"))
 
 
+@needs_openvino
+@pytest.mark.parametrize(
+    ("arch", "device"), [("deeplabv3plus", "cpu"), ("unet", "meta")]
+)
+def test_what_it_cannot_compute_is_said(arch, device, image, monkeypatch):
+    monkeypatch.setattr(predict, "pick_device", torch.device)
+    model = create_model(arch, 1, encoder="resnet18").eval()
+    with pytest.raises(InputError, match="the runtime 'auto' or 'torch'"):
+        stream(model, image, device=device, options=PredictOptions(runtime="openvino"))
+
+
 def test_small_images_are_left_to_pytorch(model, image, monkeypatch):
     monkeypatch.setattr(predict, "is_installed", lambda: True)
     monkeypatch.setattr(

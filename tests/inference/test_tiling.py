@@ -10,7 +10,6 @@ from napari_seg.inference.tiling import (
     choose_tile,
     clip_box,
     make_tile,
-    meets,
     plan_tiles,
     read_area,
     split_tile,
@@ -64,18 +63,6 @@ def test_cores_partition_the_box_they_are_limited_to(
     inside = np.zeros(shape, int)
     inside[clip_box((box[0], box[1]), shape)] = 1
     np.testing.assert_array_equal(count(tiles, shape), inside)
-
-
-def test_visible_tiles_come_first_and_the_others_outwards() -> None:
-    view = (slice(900, 1300), slice(300, 700))
-    tiles = plan_tiles((2048, 2048), 256, 32, 16, first=view)
-
-    visible = [meets(tile.core, view) for tile in tiles]
-    assert visible == sorted(visible, reverse=True)
-    assert sum(visible) == 6
-    assert tiles[0].core == (slice(1024, 1280), slice(256, 512))
-    assert tiles[-1].core == (slice(0, 256), slice(1792, 2048))
-    assert (count(tiles, (2048, 2048)) == 1).all()
 
 
 @given(shape=SHAPES, halo=HALOS, stride=STRIDES, budget=st.floats(1e3, 1e6))

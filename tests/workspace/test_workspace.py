@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from napari_seg.corrections.manifest import ReadAs
 from napari_seg.errors import InputError, LabelsError, ModelFileError
 from napari_seg.inference.predict import PredictOptions
 from napari_seg.workspace import ImageSource, View, Workspace, obstacles
@@ -188,7 +189,7 @@ def test_a_slice_is_scored_by_itself(
     workspace: Workspace, image: NDArray[np.uint16]
 ) -> None:
     stack = np.stack([image] * 3)
-    labels = _predict(workspace, ImageSource("stack", stack, axes="ZYX"))
+    labels = _predict(workspace, ImageSource("stack", stack, read_as=ReadAs("ZYX")))
     workspace.set_scope("slice")
     workspace.look_at_slice((1,))
     labels[1, :10] = 1 - labels[1, :10]

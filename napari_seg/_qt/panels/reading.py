@@ -27,6 +27,8 @@ _MEANING = {
     "C": "channels",
     "Q": "anything else, plane by plane",
     "I": "anything else, plane by plane",
+    "Y": "rows",
+    "X": "columns",
 }
 
 
@@ -90,7 +92,8 @@ class ReadingRow(QWidget):
         if tuple(lengths) != self._lengths:
             self._make_lists(lengths, choices)
         for combo, letter in zip(self._combos, letters, strict=False):
-            combo.setCurrentText(letter)
+            # Rows and columns are no choice here, and leave the list empty.
+            combo.setCurrentIndex(combo.findText(letter))
             combo.setToolTip(f"{letter}: {_MEANING[letter]}")
 
     def _make_lists(self, lengths: Sequence[int], choices: str) -> None:

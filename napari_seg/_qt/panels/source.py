@@ -29,6 +29,10 @@ _MEASURE_HINT = (
     "Draw a line across a typical object; the zoom is then set so that the model sees "
     "it in the size that it has learned."
 )
+_FIT_HINT = (
+    "The pixels of this image are of another size than those that the model has "
+    "learned; with this zoom they are alike."
+)
 _NOTHING_TO_COMPARE = (
     "Nobody has told how large the objects are that this model has learned; set the "
     "zoom by hand."
@@ -156,9 +160,9 @@ class SourcePanel(Panel):
         self.zoom.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
         self.zoom.setSuffix(" ×")
         self.zoom.setKeyboardTracking(False)
-        self.measure = button("Measure", "measure_button", "")
+        self.measure = button("Measure", "measure_button", _MEASURE_HINT)
         self.measure.setCheckable(True)
-        self.fit_zoom = button("", "fit_zoom_button", "")
+        self.fit_zoom = button("", "fit_zoom_button", _FIT_HINT)
         row = QHBoxLayout()
         for each in (self.zoom, self.measure, self.fit_zoom):
             row.addWidget(each)
@@ -192,16 +196,11 @@ class SourcePanel(Panel):
             "In which size the model sees the image: 0.5 halves it. Objects shall be "
             f"as large as those that the model has learned{objects}."
         )
-        self.measure.setProperty("hint", _MEASURE_HINT)
         gate(self.measure, "" if learned is not None else _NOTHING_TO_COMPARE)
         self.fit_zoom.setVisible(fitting is not None)
         if fitting is not None:
             self.fit_zoom.setProperty("zoom", fitting)
             self.fit_zoom.setText(f"Use {fitting:.2f} ×")
-            self.fit_zoom.setToolTip(
-                "The pixels of this image are of another size than those that the "
-                "model has learned; with this zoom they are alike."
-            )
 
     def _add_saved_work(self) -> None:
         self.go_on = button(
@@ -328,7 +327,7 @@ def _fill(
     combo.clear()
     for label, data in entries:
         combo.addItem(label, data)
-        if data is chosen or (isinstance(data, tuple | int) and data == chosen):
+        if data == chosen:
             combo.setCurrentIndex(combo.count() - 1)
     if not entries:
         combo.addItem(empty, None)

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from napari.layers import Image
+import numpy as np
+from napari.layers import Image, Layer
+from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
 
 from napari_seg._qt.palette import OKABE_ITO
 from napari_seg._qt.panels.source import SourcePanel
-from napari_seg._qt.ruler import Ruler
+from napari_seg._qt.sketch import Sketch
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg.errors import DownloadError
 from napari_seg.models.published import Fetched, PublishedFile
@@ -48,7 +50,8 @@ class SourcePresenter:
         self._panel, self._workspace, self._link = panel, workspace, link
         self.layer: Image | None = None
         self._not_fetched: PublishedFile | None = None
-        self._ruler: Ruler | None = None
+        self._ruler: Sketch | None = None
+        self._before_ruler: Layer | None = None
         self._left: WeakKeyDictionary[Image, ImageSource] = WeakKeyDictionary()
         self._following = QTimer()
         self._following.setInterval(_GLANCE)
@@ -108,21 +111,25 @@ class SourcePresenter:
 
     def _measure(self, wanted: bool) -> None:
         """Take the ruler in hand, or put it down."""
+        viewer = self._link.viewer
         ruler, self._ruler = self._ruler, None
         if ruler is not None:
-            ruler.put_down()
+            ruler.put_down(self._before_ruler)
         if wanted and self.layer is not None:
-            self._ruler = Ruler(
-                self._link.viewer,
+            self._before_ruler = viewer.layers.selection.active
+            self._ruler = Sketch(
+                viewer,
                 self.layer,
+                "diameter of an object",
+                "add_line",
                 self._measured,
                 lambda: self._measure(False),
             )
         self._panel.measure.setChecked(self._ruler is not None)
 
-    def _measured(self, diameter: float) -> None:
+    def _measured(self, corners: NDArray[np.float64]) -> None:
         self._measure(False)
-        self._workspace.reading.measured(diameter)
+        self._workspace.reading.measured(float(np.hypot(*(corners[-1] - corners[0]))))
 
     def _ask_for_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(
