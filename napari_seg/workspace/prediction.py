@@ -181,7 +181,7 @@ class Predictor:
             options=replace(
                 options or PredictOptions(), confidence=True, zoom=source.read_as.zoom
             ),
-            look=self._look if everything else None,
+            look=self._look,
             within=view.box if view and not everything else None,
             indices=[view.index] if view and not everything else None,
             ranges=session.ranges,
