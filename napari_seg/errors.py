@@ -54,3 +54,7 @@ class DownloadError(NapariSegError):
 
 class TrainingError(NapariSegError):
     """Training stopped for a reason that lies outside the data."""
+
+
+class ClusterError(NapariSegError):
+    """A dask cluster cannot go on; what it finished is kept."""

@@ -13,6 +13,7 @@ from napari_seg.errors import InputError
 from napari_seg.options import Option, Options, describe
 
 __all__ = [
+    "above_zero",
     "add_budget",
     "add_device",
     "add_json",
@@ -121,6 +122,11 @@ def class_names(text: str) -> tuple[str, ...]:
             "background first, such as background,nucleus"
         )
     return names
+
+
+def above_zero(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """Return the type of an argument that is a number above 0."""
+    return _number(kind, 0)
 
 
 def _number(kind: type[int] | type[float], above: float) -> Callable[[str], float]:

@@ -22,6 +22,7 @@ __all__ = [
     "images_in",
     "is_zarr",
     "read_picture",
+    "zarr_root",
 ]
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -55,8 +56,19 @@ class Picture:
 
 
 def is_zarr(path: Path) -> bool:
-    """Tell whether `path` is an OME-Zarr by its name."""
-    return path.suffix.lower() == ".zarr"
+    """Tell whether `path` is an OME-Zarr, or a folder inside of one."""
+    # The last three are what a group or array of zarr has in its folder.
+    return path.suffix.lower() == ".zarr" or any(
+        (path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")
+    )
+
+
+def zarr_root(path: Path) -> Path:
+    """Return the outermost folder of the OME-Zarr that `path` is or lies in."""
+    return next(
+        (each for each in reversed(path.parents) if each.suffix.lower() == ".zarr"),
+        path,
+    )
 
 
 def bare_name(path: Path) -> str:
@@ -89,12 +101,21 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Return all images that are meant by files and folders."""
+    """Return all images that are meant by files, folders, OME-Zarrs and plates."""
     found: list[Path] = []
     for path in paths:
         inside = path.is_dir() and not is_zarr(path)
-        found += images_in(path) if inside else [path]
+        for each in images_in(path) if inside else [path]:
+            found += (
+                _images_of_zarr(each) if each.exists() and is_zarr(each) else [each]
+            )
     return found
+
+
+def _images_of_zarr(path: Path) -> list[Path]:
+    from napari_seg.cli.omezarr import images_within
+
+    return images_within(path)
 
 
 def read_picture(path: Path, colours: bool = True) -> Picture:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_seg import __version__
 from napari_seg.cli.arguments import (
+    above_zero,
     add_device,
     add_json,
     add_options,
@@ -19,12 +24,14 @@ from napari_seg.cli.arguments import (
     given_options,
 )
 from napari_seg.cli.progress import Progress, show_fetching
-from napari_seg.cli.report import Report
+from napari_seg.cli.report import Report, note
 from napari_seg.errors import InputError
 from napari_seg.options import as_arguments
 
 if TYPE_CHECKING:
+    from napari_seg.cli.segmenting import Task
     from napari_seg.inference.predict import PredictOptions
+    from napari_seg.models.base import SegmentationModel
     from napari_seg.models.spec import ModelSpec
 
 __all__ = ["add_arguments", "run"]
@@ -87,33 +94,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, defaults)
     add_options(parser, defaults.crf_options, "with --crf", _CRF)
     add_device(parser)
+    _add_cluster(parser)
     add_json(parser)
     add_progress(parser)
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "on several workers (dask); a call that was interrupted goes on where it was"
+    ).add_mutually_exclusive_group()
+    group.add_argument(
+        "--workers",
+        type=above_zero(int),
+        metavar="N",
+        help="start N workers on this computer",
+    )
+    group.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="use the workers of a dask scheduler, such as tcp://gpu-server:8786; they "
+        "have to see the same files",
+    )
 
 
 def run(given: argparse.Namespace) -> Report:
     """Segment every input; one that fails does not stop the others."""
     from napari_seg.cli.files import find_images
-    from napari_seg.cli.segmenting import Segmenter, check_targets
-    from napari_seg.inference.device import pick_device
+    from napari_seg.cli.segmenting import Task, check_targets
     from napari_seg.models.checkpoint import load_model
 
+    distributed = given.workers is not None or given.scheduler is not None
+    if distributed:
+        _check_distributed()
     images = find_images(given.inputs)
     check_targets(images, given.output)
     check_writable(given.output)
     with show_fetching(given.progress) as on_progress:
         model = load_model(given.model, on_progress=on_progress)
-    segmenter = Segmenter(
-        model=model,
+    task = Task(
         folder=given.output,
         options=_zoomed(_options(given), given.diameter, model.spec),
         axes=given.axes,
         channels=given.channels,
-        device=pick_device(given.device),
         instances=given.instances,
     )
-    given.output.mkdir(parents=True, exist_ok=True)
-    outputs, failures = _segment_all(segmenter, images, given.progress)
+    segment = _segment_on_cluster if distributed else _segment_here
+    outputs, failures = segment(given, model, task, images)
     if not outputs:
         raise InputError(_complaint(failures, len(images)))
     return Report(
@@ -127,6 +153,14 @@ def run(given: argparse.Namespace) -> Report:
         status=2 if failures else 0,
         complaint=_complaint(failures, len(images)) if failures else "",
     )
+
+
+def _check_distributed() -> None:
+    if find_spec("distributed") is None:
+        raise InputError(
+            "--workers and --scheduler need dask.distributed: pip install "
+            "'napari-seg[distributed]', here and where workers run."
+        )
 
 
 def _options(given: argparse.Namespace) -> PredictOptions:
@@ -158,32 +192,94 @@ def _zoomed(
     return replace(options, zoom=spec.object_diameter / diameter)
 
 
-def _segment_all(
-    segmenter: Any, images: Sequence[Path], mode: str
+def _segment_here(
+    given: argparse.Namespace,
+    model: SegmentationModel,
+    task: Task,
+    images: Sequence[Path],
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Segment one image after the other in this process."""
+    from napari_seg.cli.segmenting import Segmenter
+    from napari_seg.inference.device import pick_device
+    from napari_seg.inference.predict import check_options, make_runner
+
+    device = pick_device(given.device)
+    check_options(model, device, task.options)
+    segmenter = Segmenter(make_runner(model, device, task.options), task)
+    task.folder.mkdir(parents=True, exist_ok=True)
     outputs: list[dict[str, Any]] = []
     failures: list[Failure] = []
-    with Progress(mode, "Predicting") as progress:
-        for number, path in enumerate(images):
-            on_tile = _watch(progress, path, number, len(images))
+    with Progress(given.progress, "Predicting") as progress:
+        shares = _Shares(progress, images)
+        for path in images:
             try:
-                outputs.append(segmenter.segment(path, on_tile))
+                outputs.append(segmenter.segment(path, partial(shares.on_tile, path)))
             except InputError as error:
                 failures.append((path, error))
     return outputs, failures
 
 
-def _watch(
-    progress: Progress, path: Path, number: int, count: int
-) -> Callable[[int, int], None]:
-    """Return a function that reports the tiles of one image out of `count`."""
+def _segment_on_cluster(
+    given: argparse.Namespace,
+    model: SegmentationModel,
+    task: Task,
+    images: Sequence[Path],
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Segment images on workers; what an earlier call finished is not done again."""
+    from napari_seg.cli.distributing import Distributor
+    from napari_seg.cli.unfinished import Unfinished
+    from napari_seg.inference.cluster import Cluster
+    from napari_seg.inference.device import pick_device
+    from napari_seg.inference.predict import check_options
 
-    def on_tile(done: int, total: int) -> None:
+    if given.workers is not None:
+        check_options(model, pick_device(given.device), task.options)
+    # Workers may have another working directory.
+    named = {path.absolute(): path for path in images}
+    task = replace(task, folder=task.folder.absolute())
+    task.folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        cluster = stack.enter_context(
+            Cluster.connect(given.scheduler)
+            if given.workers is None
+            else Cluster.local(given.workers)
+        )
+        name = cluster.load(model, given.device, task.options)
+        record = Unfinished(task.folder, f"{name} {task} {__version__}")
+        stack.callback(record.close)
+        if record.told:
+            note(record.told)
+        progress = stack.enter_context(Progress(given.progress, "Predicting"))
+        shares = _Shares(progress, list(named))
+        work = Distributor(cluster, name, model, task, record, shares.on_tile)
+        outputs = work.segment(list(named))
+        record.complete()
+    for output in outputs:
+        output["input"] = named[Path(output["input"])]
+    return outputs, [(named[path], error) for path, error in work.failures.items()]
+
+
+class _Shares:
+    """Reports how far many images are.
+
+    Parameters
+    ----------
+    progress : Progress
+        Where.
+    images : sequence of Path
+        All images.
+    """
+
+    def __init__(self, progress: Progress, images: Sequence[Path]) -> None:
+        self._progress = progress
+        self._shares = dict.fromkeys(images, 0.0)
+
+    def on_tile(self, path: Path, done: int, total: int) -> None:
+        """Report the tiles of one image."""
+        self._shares[path] = done / total
         event = {"event": "tile", "input": str(path), "done": done, "total": total}
-        share = (number + done / total) / count
-        progress.update(share, json.dumps(event), path.name)
-
-    return on_tile
+        share = sum(self._shares.values()) / len(self._shares)
+        self._progress.update(share, json.dumps(event), path.name)
 
 
 def _complaint(failures: Sequence[Failure], total: int) -> str:

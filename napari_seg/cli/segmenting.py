@@ -9,27 +9,50 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tifffile
-import torch
 from numpy.typing import NDArray
 
-from napari_seg.cli.files import MADE_HERE, Picture, bare_name, is_zarr, read_picture
+from napari_seg.cli.files import (
+    MADE_HERE,
+    Picture,
+    bare_name,
+    is_zarr,
+    read_picture,
+    zarr_root,
+)
 from napari_seg.corrections.durable import write_atomically
 from napari_seg.errors import ImageError, InputError, StorageError
 from napari_seg.inference.axes import AxesReading, read_axes
-from napari_seg.inference.predict import PredictOptions, stream
-from napari_seg.models.base import SegmentationModel
+from napari_seg.inference.engine import Job, TileResult
+from napari_seg.inference.predict import PredictOptions, plan
 from napari_seg.writer import Calibration, write_mask
 
-__all__ = ["Segmenter", "check_targets", "label_objects"]
+if TYPE_CHECKING:
+    from napari_seg.inference.runner import TileRunner
+    from napari_seg.models.spec import ModelSpec
+
+__all__ = [
+    "Outputs",
+    "Segmenter",
+    "Task",
+    "check_targets",
+    "label_objects",
+    "target_of",
+]
+
+#: Shorter sides of a chunk would make too many files.
+_LEAST_CHUNK = 256
 
 
-def _target(image: Path, folder: Path, ending: str) -> Path:
-    suffix = ".zarr" if is_zarr(image) else ".tif"
-    return folder / f"{bare_name(image)}{ending}{suffix}"
+def target_of(image: Path, folder: Path, ending: str) -> Path:
+    """Return where the mask of an image goes; that of a plate's field into a plate."""
+    if not is_zarr(image):
+        return folder / f"{bare_name(image)}{ending}.tif"
+    root = zarr_root(image)
+    return folder / f"{bare_name(root)}{ending}.zarr" / image.relative_to(root)
 
 
 def check_targets(images: Sequence[Path], folder: Path) -> None:
@@ -43,7 +66,7 @@ def check_targets(images: Sequence[Path], folder: Path) -> None:
     inputs = {path.resolve() for path in images}
     owners: dict[Path, Path] = {}
     for image, ending in product(images, MADE_HERE):
-        target = _target(image, folder, ending)
+        target = target_of(image, folder, ending)
         other = owners.setdefault(target, image)
         if other is not image:
             raise InputError(
@@ -58,13 +81,11 @@ def check_targets(images: Sequence[Path], folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Segmenter:
+class Task:
     """What is the same for all images of one call.
 
     Attributes
     ----------
-    model : SegmentationModel
-        The model.
     folder : Path
         Where masks go.
     options : PredictOptions
@@ -73,19 +94,49 @@ class Segmenter:
         Axes of the images; None believes the file, or else guesses.
     channels : tuple of int or None
         Which of their channels the model takes; None is all.
-    device : torch.device
-        Where the model runs.
     instances : bool
         Whether objects are numbered, too.
     """
 
-    model: SegmentationModel
     folder: Path
     options: PredictOptions
     axes: str | None
     channels: tuple[int, ...] | None
-    device: torch.device
     instances: bool
+
+    def read(self, picture: Picture, spec: ModelSpec) -> AxesReading:
+        """Return what the axes of an image mean to a model.
+
+        Raises
+        ------
+        ImageError, ChannelError
+            If they do not fit it.
+        """
+        data, axes = picture.data, self.axes or picture.axes
+        try:
+            rgb = picture.rgb and not axes
+            return read_axes(data.shape, data.dtype, spec, axes, rgb, self.channels)
+        except ImageError as error:
+            if self.axes is None and picture.axes is not None:
+                told = f" (The file names its axes {axes}; --axes overrules it.)"
+                raise type(error)(f"{error}{told}") from error
+            raise
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """Segments images one after the other.
+
+    Attributes
+    ----------
+    runner : TileRunner
+        The model where it runs.
+    task : Task
+        What is asked of it.
+    """
+
+    runner: TileRunner
+    task: Task
 
     def segment(
         self, path: Path, on_tile: Callable[[int, int], None]
@@ -112,78 +163,124 @@ class Segmenter:
             If a file cannot be written.
         """
         start = time.monotonic()
+        spec = self.runner.model.spec
         picture = read_picture(path)
-        reading = self._read_axes(picture)
-        counts = np.zeros(self.model.spec.n_classes, np.int64)
-        said: dict[str, Any] = {}
+        reading = self.task.read(picture, spec)
+        job = plan(self.runner, picture.data, reading, self.task.options)
+        outputs = Outputs(path, self.task.folder, picture, job)
+        counts = np.zeros(spec.n_classes, np.int64)
         with ExitStack() as files:
 
             def create(ending: str, dtype: type[np.generic]) -> Any:
-                target = _target(path, self.folder, ending)
-                said[ending.strip("_")] = target
-                return files.enter_context(_writing(target, picture, reading, dtype))
+                return files.enter_context(outputs.writing(ending, dtype))
 
             labels, sure = create("_mask", np.uint8), None
-            if self.options.confidence:
+            if job.confidence:
                 sure = create("_confidence", np.float32)
-            for tile in stream(
-                self.model,
-                picture.data,
-                axes=reading.axes,
-                channels=reading.picked,
-                device=self.device,
-                options=self.options,
-            ):
-                labels[tile.region] = _with_axes(tile.labels, len(tile.index))
-                if tile.confidence is not None and sure is not None:
-                    sure[tile.region] = _with_axes(tile.confidence, len(tile.index))
+            for tile in job.results(self.runner):
+                write_tile(tile, labels, sure)
                 counts += np.bincount(tile.labels.ravel(), minlength=len(counts))
                 on_tile(tile.done, tile.total)
-            if self.instances:
-                objects, count = label_objects(np.asarray(labels), reading.leading)
+            found = None
+            if self.task.instances:
+                objects, found = label_objects(np.asarray(labels), reading.leading)
                 create("_instances", np.uint32)[...] = objects
-                said["objects"] = count
+        self.runner.release()
+        return outputs.said(spec, counts, time.monotonic() - start, found)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that are made of one image.
+
+    Attributes
+    ----------
+    image : Path
+        The image.
+    folder : Path
+        Where they go.
+    picture : Picture
+        The image as its file describes it.
+    job : Job
+        How it is predicted.
+    """
+
+    image: Path
+    folder: Path
+    picture: Picture
+    job: Job
+
+    @property
+    def chunk(self) -> tuple[int, int]:
+        """Height and width of a chunk: whole tiles, so that none is written twice."""
+        height, width = (
+            side * max(1, -(-_LEAST_CHUNK // side))
+            for side in (span.stop - span.start for span in self.job.tiles[0].core)
+        )
+        return height, width
+
+    @property
+    def calibration(self) -> Calibration:
+        """Meaning of the mask's axes."""
+        axes = self.job.reading.leading + "YX"
+        given = self.picture.calibration
+        return given if given.axes == axes else Calibration(axes)
+
+    @property
+    def version(self) -> Literal[2, 3]:
+        """Version of zarr that image and mask have."""
+        version: Literal[2, 3] = self.picture.data.metadata.zarr_format
+        return version
+
+    def writing(
+        self, ending: str, dtype: type[np.generic]
+    ) -> AbstractContextManager[Any]:
+        """Return a context that gives an array to fill, and writes it at its end."""
+        target, shape = self.target(ending), self.job.reading.spatial_shape
+        if not is_zarr(self.image):
+            return _writing_tiff(target, shape, dtype, self.calibration)
+        from napari_seg.cli.omezarr import create_mask
+
+        given = self.calibration, self.version, self.chunk
+        return create_mask(target, self.image, shape, dtype, *given)
+
+    def target(self, ending: str) -> Path:
+        """Return the path of a mask."""
+        return target_of(self.image, self.folder, ending)
+
+    def said(
+        self,
+        spec: ModelSpec,
+        counts: NDArray[np.int64],
+        seconds: float,
+        objects: int | None,
+    ) -> dict[str, Any]:
+        """Return what ``predict --json`` says of one input."""
+        said: dict[str, Any] = {"input": self.image, "mask": self.target("_mask")}
+        if self.job.confidence:
+            said["confidence"] = self.target("_confidence")
+        if objects is not None:
+            said |= {"instances": self.target("_instances"), "objects": objects}
         return {
-            "input": path,
             **said,
-            "shape": reading.spatial_shape,
-            "classes": self.model.spec.classes,
+            "shape": self.job.reading.spatial_shape,
+            "classes": spec.classes,
             "pixels_per_class": counts.tolist(),
-            "seconds": time.monotonic() - start,
+            "seconds": seconds,
         }
 
-    def _read_axes(self, picture: Picture) -> AxesReading:
-        data, axes = picture.data, self.axes or picture.axes
-        try:
-            rgb = picture.rgb and not axes
-            return read_axes(
-                data.shape, data.dtype, self.model.spec, axes, rgb, self.channels
-            )
-        except ImageError as error:
-            if self.axes is None and picture.axes is not None:
-                told = f" (The file names its axes {axes}; --axes overrules it.)"
-                raise type(error)(f"{error}{told}") from error
-            raise
+
+def write_tile(tile: TileResult, labels: Any, confidence: Any) -> None:
+    """Write a tile into the arrays of the whole image; the second may be None."""
+    labels[tile.region] = _with_axes(tile.labels, len(tile.index))
+    if confidence is not None:
+        assert tile.confidence is not None
+        confidence[tile.region] = _with_axes(tile.confidence, len(tile.index))
 
 
 def _with_axes(plane: NDArray[Any], count: int) -> NDArray[Any]:
     """Return (Y, X) with `count` axes of length 1 before it: zarr needs them."""
     return plane.reshape(*(1,) * count, *plane.shape)
-
-
-def _writing(
-    target: Path, picture: Picture, reading: AxesReading, dtype: type[np.generic]
-) -> AbstractContextManager[Any]:
-    """Return a context that gives an array to fill, and writes it at its end."""
-    axes = reading.leading + "YX"
-    given = picture.calibration
-    calibration = given if given.axes == axes else Calibration(axes)
-    shape = reading.spatial_shape
-    if is_zarr(target):
-        from napari_seg.cli.omezarr import create_mask
-
-        return create_mask(target, shape, dtype, calibration, picture.data)
-    return _writing_tiff(target, shape, dtype, calibration)
 
 
 @contextmanager

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -22,11 +22,12 @@ from napari_seg.inference.device import describe_device, is_out_of_memory
 from napari_seg.inference.normalization import lattice_of_boxes, normalize
 from napari_seg.inference.runner import Context, TileRunner
 from napari_seg.inference.tiling import Tile, clip_box, read_area, split_tile
+from napari_seg.inference.zoom import Zoom
 
 if TYPE_CHECKING:
     from napari_seg.inference.crf import CRFOptions
 
-__all__ = ["Job", "TileResult"]
+__all__ = ["ImagePixels", "Job", "Pixels", "TileResult"]
 
 _CPU = torch.device("cpu")
 #: Side in pixels of a sample of a plane, their largest share of it, and number.
@@ -66,14 +67,50 @@ class TileResult:
         return (*(slice(i, i + 1) for i in self.index), *self.box)
 
 
+class Pixels(Protocol):
+    """Where the pixels of an image come from."""
+
+    @property
+    def lazy(self) -> bool:
+        """Whether fetching them takes a while."""
+
+    def plane(self, index: Index, box: Box) -> NDArray[Any]:
+        """Return a box of a plane, (C, Y, X) in the image's dtype."""
+
+
+@dataclass(frozen=True)
+class ImagePixels:
+    """The pixels of an array.
+
+    Attributes
+    ----------
+    image : array
+        NumPy or lazy.
+    reading : AxesReading
+        Meaning of its axes.
+    """
+
+    image: Any
+    reading: AxesReading
+
+    @property
+    def lazy(self) -> bool:
+        """Whether fetching them takes a while."""
+        return is_lazy(self.image)
+
+    def plane(self, index: Index, box: Box) -> NDArray[Any]:
+        """Return a box of a plane, (C, Y, X) in the image's dtype."""
+        return self.reading.plane(self.image, index, box)
+
+
 @dataclass(frozen=True)
 class Job:
     """What is to be predicted.
 
     Attributes
     ----------
-    image : array
-        NumPy or lazy.
+    pixels : Pixels
+        Where those of the image come from.
     reading : AxesReading
         Meaning of its axes.
     ranges : ndarray
@@ -90,9 +127,13 @@ class Job:
         Refinement of the probabilities.
     confidence : bool
         Whether to return it.
+    openvino : bool
+        Whether OpenVINO computes.
+    contexts : mapping
+        What the tiles of a plane have in common, for planes where that is known.
     """
 
-    image: Any
+    pixels: Pixels
     reading: AxesReading
     ranges: NDArray[np.float64]
     indices: tuple[tuple[int, ...], ...]
@@ -102,7 +143,9 @@ class Job:
     least: int
     crf: CRFOptions | None
     confidence: bool
+    openvino: bool = False
     look: Look | None = None
+    contexts: Mapping[Index, Context | None] = field(default_factory=dict)
 
     def results(self, runner: TileRunner) -> Generator[TileResult, None, None]:
         """Yield the tiles as they are wanted; where memory runs out, in smaller pieces.
@@ -112,8 +155,10 @@ class Job:
         DeviceError
             If even small tiles do not fit into the machine's memory.
         """
+        if self.openvino:
+            runner.compile()
         # Reading an array in memory takes no time that could be saved on a CPU.
-        ahead = is_lazy(self.image) or runner.device.type == "cuda"
+        ahead = self.pixels.lazy or runner.device.type == "cuda"
         with closing(ReadAhead(self.read, ahead=ahead)) as reader:
             yield from _Run(self, runner, reader).results()
 
@@ -126,7 +171,7 @@ class Job:
 
     def _read_tile(self, index: Index, tile: Tile) -> NDArray[np.float32]:
         box = clip_box(tile.read, self.reading.plane_shape)
-        plane = normalize(self.reading.plane(self.image, index, box), self.ranges)
+        plane = normalize(self.pixels.plane(index, box), self.ranges)
         bottom, right = (b.stop - a.stop for a, b in zip(box, tile.read, strict=True))
         return np.pad(plane, ((0, 0), (0, bottom), (0, right)), mode="edge")
 
@@ -141,18 +186,27 @@ class Job:
 
         None where that is nothing, or the plane is one tile.
         """
-        whole = clip_box(None, self.reading.plane_shape)
-        if not runner.pools or self.tiles[0].core == whole:
+        if not runner.pools:
             return None
-        shape, zoom = self.reading.plane_shape, runner.zoom
+        boxes = self.sample(runner.zoom)
+        if not boxes:
+            return None
+        planes = [self._read_tile(index, Tile(box, box)) for box in boxes]
+        with runner.lock:
+            return runner.context(planes)
+
+    def sample(self, zoom: Zoom) -> list[Box]:
+        """Return the boxes of a plane that stand for it; none if it is one tile."""
+        shape = self.reading.plane_shape
+        if self.tiles[0].core == clip_box(None, shape):
+            return []
         side = zoom.in_image(_SAMPLE)
         height, width = (
             max(self.least, min(side, length // zoom.down * zoom.down))
             for length in shape
         )
         wanted = min(_SAMPLED * shape[0] * shape[1] / (height * width), _MOST_SAMPLES)
-        boxes = lattice_of_boxes(shape, wanted, (height, width))
-        return runner.context([self._read_tile(index, Tile(b, b)) for b in boxes])
+        return lattice_of_boxes(shape, wanted, (height, width))
 
     @torch.inference_mode()
     def compute(
@@ -163,11 +217,12 @@ class Job:
         contexts: Sequence[Context | None],
     ) -> list[Answer]:
         """Return class ids and, if wanted, confidence of the core of each tile."""
-        logits = runner(planes, contexts)
-        return [
-            self._answer(each, plane, tile, runner.temperature)
-            for each, plane, (_, tile) in zip(logits, planes, batch, strict=True)
-        ]
+        with runner.lock:
+            logits = runner(planes, contexts)
+            return [
+                self._answer(each, plane, tile, runner.temperature)
+                for each, plane, (_, tile) in zip(logits, planes, batch, strict=True)
+            ]
 
     def _answer(
         self,
@@ -207,7 +262,7 @@ class _Run:
         self._agenda = Agenda(job.indices, job.tiles, job.look)
         self._trial = BatchTrial(runner.device)
         self._largest = float("inf")
-        self._contexts: dict[Index, Context | None] = {}
+        self._contexts = dict(job.contexts)
         self._done, self._total = 0, len(job.indices) * len(job.tiles)
 
     def results(self) -> Generator[TileResult, None, None]:

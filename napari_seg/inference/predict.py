@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from napari_seg.inference.agenda import Look
-from napari_seg.inference.axes import Box, as_array, read_axes
+from napari_seg.inference.axes import AxesReading, Box, as_array, read_axes
 from napari_seg.inference.crf import CRFOptions
 from napari_seg.inference.device import pick_device
-from napari_seg.inference.engine import Job, TileResult
+from napari_seg.inference.engine import ImagePixels, Job, TileResult
 from napari_seg.inference.normalization import channel_ranges
 from napari_seg.inference.openvino_runtime import (
     can_compute,
@@ -28,7 +28,16 @@ from napari_seg.models.base import MIN_SIDE, SegmentationModel
 from napari_seg.models.spec import LARGEST_ZOOM, SMALLEST_ZOOM
 from napari_seg.options import Options, option
 
-__all__ = ["PredictOptions", "Prediction", "TileResult", "predict", "stream"]
+__all__ = [
+    "PredictOptions",
+    "Prediction",
+    "TileResult",
+    "check_options",
+    "make_runner",
+    "plan",
+    "predict",
+    "stream",
+]
 
 #: Tiles of 0.4 s from which on another runtime is worth its preparation.
 _LARGE = 50
@@ -255,44 +264,20 @@ def stream(
     reading = read_axes(image.shape, image.dtype, model.spec, axes, rgb, channels)
     chosen = pick_device(device)
     options = options or PredictOptions()
-    if options.runtime == "openvino":
-        check_usable(model, chosen)
-    grid = _Grid.of(model, options)
-    planes = tuple(
-        tuple(map(int, index))
-        for index in (reading.indices() if indices is None else indices)
-    )
+    check_options(model, chosen, options)
 
     def results() -> Generator[TileResult, None, None]:
-        zoom = grid.zoom
-        runner = TileRunner(model, chosen, cancelled, flips=options.flips, zoom=zoom)
+        runner = make_runner(model, chosen, options, cancelled)
         try:
-            work = clip_box(within, reading.plane_shape)
-            tile = options.tile or _automatic_tile(runner, work, grid)
-            tiles = plan_tiles(
-                reading.plane_shape, tile, grid.halo, grid.stride, work, grid.least
-            )
-            area = len(planes) * sum(map(read_area, tiles))
-            if options.runtime == "openvino" or (
-                options.runtime == "auto" and look is None and _is_large(runner, area)
-            ):
-                runner.compile()
-            job = Job(
-                image=image,
-                reading=reading,
-                ranges=(
-                    channel_ranges(image, reading, model.spec.normalization)
-                    if ranges is None
-                    else ranges
-                ),
-                indices=planes,
-                tiles=tuple(tiles),
-                halo=grid.halo,
-                stride=grid.stride,
-                least=grid.least,
-                crf=options.crf_options if options.crf else None,
-                confidence=options.confidence,
+            job = plan(
+                runner,
+                image,
+                reading,
+                options,
                 look=look,
+                within=within,
+                indices=indices,
+                ranges=ranges,
             )
             yield from job.results(runner)
         except Cancelled:
@@ -301,6 +286,89 @@ def stream(
             runner.release()
 
     return results()
+
+
+def check_options(
+    model: SegmentationModel, device: torch.device, options: PredictOptions
+) -> None:
+    """Refuse what cannot work, before anything is computed.
+
+    Raises
+    ------
+    InputError
+        If so.
+    """
+    if options.runtime == "openvino":
+        check_usable(model, device)
+    _Grid.of(model, options)
+
+
+def make_runner(
+    model: SegmentationModel,
+    device: torch.device,
+    options: PredictOptions,
+    cancelled: Callable[[], bool] | None = None,
+) -> TileRunner:
+    """Return what computes tiles with these options; `model` is left as it is."""
+    zoom = Zoom.near(options.zoom)
+    return TileRunner(model, device, cancelled, flips=options.flips, zoom=zoom)
+
+
+def plan(
+    runner: TileRunner,
+    image: Any,
+    reading: AxesReading,
+    options: PredictOptions,
+    *,
+    look: Look | None = None,
+    within: Box | None = None,
+    indices: Iterable[Sequence[int]] | None = None,
+    ranges: NDArray[np.float64] | None = None,
+    tile: tuple[int, int] | None = None,
+) -> Job:
+    """Decide on tiles, intensities and runtime; :meth:`Job.results` does the rest.
+
+    Parameters
+    ----------
+    runner : TileRunner
+        What will compute the tiles.
+    image : array
+        One that can be indexed.
+    reading : AxesReading
+        Meaning of its axes.
+    options : PredictOptions
+        Tile, halo, CRF, confidence, runtime.
+    look, within, indices, ranges
+        As in :func:`stream`.
+    tile : tuple of int or None
+        Height and width of a core in pixels, instead of the one in `options`.
+    """
+    grid = _Grid.of(runner.model, options)
+    work = clip_box(within, reading.plane_shape)
+    side = tile or options.tile or _automatic_tile(runner, work, grid)
+    tiles = plan_tiles(
+        reading.plane_shape, side, grid.halo, grid.stride, work, grid.least
+    )
+    planes = reading.indices() if indices is None else indices
+    places = tuple(tuple(map(int, index)) for index in planes)
+    area = len(places) * sum(map(read_area, tiles))
+    if ranges is None:
+        ranges = channel_ranges(image, reading, runner.model.spec.normalization)
+    return Job(
+        pixels=ImagePixels(image, reading),
+        reading=reading,
+        ranges=ranges,
+        indices=places,
+        tiles=tuple(tiles),
+        halo=grid.halo,
+        stride=grid.stride,
+        least=grid.least,
+        crf=options.crf_options if options.crf else None,
+        confidence=options.confidence,
+        openvino=options.runtime == "openvino"
+        or (options.runtime == "auto" and look is None and _is_large(runner, area)),
+        look=look,
+    )
 
 
 class _Grid(NamedTuple):

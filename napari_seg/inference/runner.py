@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,6 +93,12 @@ class TileRunner:
         Average the tile and its mirror images, four passes.
     zoom : Zoom or None
         In which size the network sees the tile.
+
+    Attributes
+    ----------
+    lock : RLock
+        Whoever shares a runner among threads holds it during a pass and until the
+        logits were copied: the memory of the passes is shared.
     """
 
     def __init__(
@@ -103,6 +110,7 @@ class TileRunner:
         flips: bool = False,
         zoom: Zoom | None = None,
     ) -> None:
+        self.lock = threading.RLock()
         self.model = model
         self._cancelled = cancelled
         self._flips = flips
@@ -113,6 +121,10 @@ class TileRunner:
 
     def move(self, device: torch.device) -> None:
         """Go on with another device."""
+        with self.lock:
+            self._move(device)
+
+    def _move(self, device: torch.device) -> None:
         self.device = device
         self._dtype = mixed_precision(device)
         self._network = twin(self.model, device)
@@ -133,7 +145,9 @@ class TileRunner:
 
     def compile(self) -> None:
         """Compute with OpenVINO from now on; on another device with PyTorch again."""
-        self._compiled = compile_network(twin(self.model, self.device))
+        with self.lock:
+            if self._compiled is None:
+                self._compiled = compile_network(twin(self.model, self.device))
 
     def release(self) -> None:
         """Hand the device's memory back."""
@@ -231,8 +245,10 @@ class TileRunner:
 
     @cached_property
     def cost(self) -> Cost:
-        """What the network takes, told by the shapes of its layers alone."""
-        network = twin(self.model, torch.device("meta"))
+        """What the network takes, told by a pass over the smallest tile."""
+        # On the "meta" device nothing would be computed, but PyTorch imports its
+        # compiler for that: a second before the first tile is there.
+        network = twin(self.model, next(self.model.parameters()).device)
         side = max(2 * MIN_SIDE, network.stride)
         macs, largest = 0.0, 0.0
 
@@ -251,6 +267,6 @@ class TileRunner:
                 module.register_forward_hook(count)
         shape = (1, network.spec.in_channels, side, side)
         with torch.inference_mode():
-            network(torch.empty(shape, device="meta"))
+            network(next(self.model.parameters()).new_zeros(shape))
         pixels = (side / self.zoom.factor) ** 2
         return Cost(macs / pixels, 8 * 4 * largest / pixels)

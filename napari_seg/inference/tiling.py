@@ -17,7 +17,15 @@ from typing import NamedTuple
 from napari_seg.inference.axes import Box
 from napari_seg.models.base import MIN_SIDE
 
-__all__ = ["Tile", "choose_tile", "nearness", "plan_tiles", "read_area", "split_tile"]
+__all__ = [
+    "Tile",
+    "choose_tile",
+    "contains",
+    "nearness",
+    "plan_tiles",
+    "read_area",
+    "split_tile",
+]
 
 #: Halo and padding may cost this much more than the plane itself; smaller tiles than
 #: that needs would only buy a shorter wait between two of them.
@@ -185,6 +193,14 @@ def meets(one: Box, other: Box) -> bool:
     """Return whether two boxes share a pixel."""
     return all(
         a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True)
+    )
+
+
+def contains(outer: Box, inner: Box) -> bool:
+    """Return whether every pixel of `inner` lies in `outer`."""
+    return all(
+        a.start <= b.start and b.stop <= a.stop
+        for a, b in zip(outer, inner, strict=True)
     )
 
 

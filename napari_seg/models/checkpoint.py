@@ -11,6 +11,8 @@ from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,8 +21,9 @@ from napari_seg.models.base import SegmentationModel
 from napari_seg.models.catalog import FORMAT, SUFFIX, find_model, read_spec
 from napari_seg.models.published import MODELS, Fetched
 from napari_seg.models.registry import build
+from napari_seg.models.spec import ModelSpec
 
-__all__ = ["load_model", "save_model", "save_tensors"]
+__all__ = ["load_model", "pack_model", "save_model", "save_tensors", "unpack_model"]
 
 _VERSION = 1
 
@@ -92,6 +95,19 @@ def save_tensors(
             f"The model could not be saved to {target}: {error}. Free some space or "
             "choose another folder; the model in memory is unchanged."
         ) from error
+
+
+def pack_model(model: SegmentationModel) -> tuple[dict[str, Any], bytes]:
+    """Return description and weights, to be sent to :func:`unpack_model`."""
+    state = {key: _stored(value, False) for key, value in model.state_dict().items()}
+    return model.spec.to_dict(), save_bytes(state)
+
+
+def unpack_model(spec: dict[str, Any], weights: bytes) -> SegmentationModel:
+    """Return the model that was packed, on the CPU and in eval mode."""
+    model = build(ModelSpec.from_dict(spec))
+    model.load_state_dict(load_bytes(weights))
+    return model.eval()
 
 
 def _flush(path: Path) -> None:
