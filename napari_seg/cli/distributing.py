@@ -212,7 +212,9 @@ def _segment_file(name: str, task: Task, path: Path) -> dict[str, Any]:
     return Segmenter(runner, task).segment(path, lambda done, total: None)
 
 
-def _plan(name: str, task: Task, path: Path, known: dict[str, Any] | None) -> Job:
+def _plan(
+    name: str, task: Task, path: Path, cores: int | None, known: dict[str, Any] | None
+) -> Job:
     """Plan the prediction of an OME-Zarr, on a worker; as before, if that is known."""
     runner = model_here(name).runner()
     picture = read_picture(path)
@@ -223,7 +225,15 @@ def _plan(name: str, task: Task, path: Path, known: dict[str, Any] | None) -> Jo
         options = replace(options, runtime=runtime)
         height, width = known["tile"]
         tile, ranges = (height, width), np.array(known["ranges"])
-    job = plan(runner, picture.data, reading, options, tile=tile, ranges=ranges)
+    job = plan(
+        runner,
+        picture.data,
+        reading,
+        options,
+        tile=tile,
+        ranges=ranges,
+        cores=cores,
+    )
     return replace(job, pixels=FilePixels(path, reading))
 
 
@@ -342,7 +352,9 @@ class Distributor:
         """Plan an image and make its masks, or take up those of an earlier call."""
         known = self.record.plan(path)
         picture = read_picture(path)
-        job = self.cluster.call(_plan, self.name, self.task, path, known)
+        job = self.cluster.call(
+            _plan, self.name, self.task, path, self.cluster.cores, known
+        )
         outputs = Outputs(path, self.task.folder, picture, job)
         image = _Image(path, outputs, np.zeros(self._spec.n_classes, np.int64))
         if known is not None:

@@ -137,10 +137,17 @@ class Cluster:
         Connected; closed with this.
     own : LocalCluster or None
         A cluster that ends with this.
+
+    Attributes
+    ----------
+    cores : int or None
+        Cores of this computer if the workers share them: tiles are cut as if one
+        process had them all.
     """
 
     def __init__(self, client: Client, own: LocalCluster | None = None) -> None:
         self._client, self._own = client, own
+        self.cores = None if own is None else torch.get_num_threads()
         self._loaded = ""
         self._counted_at, self._room = float("-inf"), 0
 
@@ -191,7 +198,7 @@ class Cluster:
                 n_workers=workers,
                 threads_per_worker=threads,
                 processes=True,
-                dashboard_address=None,
+                dashboard_address=":0",
                 # What a tile needs is not dask's to manage: it would pause workers.
                 memory_limit=0,
             )

@@ -232,14 +232,15 @@ class Job:
         temperature: float,
     ) -> Answer:
         if self.crf is not None:
-            scores = self._refine(scores, plane, tile, self.crf)
+            scores = sure = self._refine(scores, plane, tile, self.crf)
         else:
             scores = scores[_inside(tile.core, tile.read)]
-            if self.confidence:
-                scores = (scores / temperature).softmax(0)
-        # Not argmax, which took ten times as long on contiguous logits (torch 2.13).
-        best, labels = scores.max(0)
-        return _numpy(labels.byte()), _numpy(best) if self.confidence else None
+            sure = (scores / temperature).softmax(0) if self.confidence else scores
+        # Of the logits, which tell apart what is equal as a rounded probability. Not
+        # argmax, which took ten times as long on contiguous logits (torch 2.13).
+        labels = scores.max(0).indices
+        confidence = _numpy(sure.amax(0)) if self.confidence else None
+        return _numpy(labels.byte()), confidence
 
     def _refine(
         self, logits: Tensor, plane: NDArray[np.float32], tile: Tile, crf: CRFOptions

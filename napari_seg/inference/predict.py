@@ -325,6 +325,7 @@ def plan(
     indices: Iterable[Sequence[int]] | None = None,
     ranges: NDArray[np.float64] | None = None,
     tile: tuple[int, int] | None = None,
+    cores: int | None = None,
 ) -> Job:
     """Decide on tiles, intensities and runtime; :meth:`Job.results` does the rest.
 
@@ -341,11 +342,13 @@ def plan(
     look, within, indices, ranges
         As in :func:`stream`.
     tile : tuple of int or None
-        Height and width of a core in pixels, instead of the one in `options`.
+        Height and width of a tile's core in pixels, instead of the one in `options`.
+    cores : int or None
+        Cores of the machine for which tiles are sized; None is those that compute here.
     """
     grid = _Grid.of(runner.model, options)
     work = clip_box(within, reading.plane_shape)
-    side = tile or options.tile or _automatic_tile(runner, work, grid)
+    side = tile or options.tile or _automatic_tile(runner, work, grid, cores)
     tiles = plan_tiles(
         reading.plane_shape, side, grid.halo, grid.stride, work, grid.least
     )
@@ -366,7 +369,11 @@ def plan(
         crf=options.crf_options if options.crf else None,
         confidence=options.confidence,
         openvino=options.runtime == "openvino"
-        or (options.runtime == "auto" and look is None and _is_large(runner, area)),
+        or (
+            options.runtime == "auto"
+            and look is None
+            and _is_large(runner, area, cores)
+        ),
         look=look,
     )
 
@@ -389,17 +396,18 @@ class _Grid(NamedTuple):
         return cls(zoom, -(-halo // stride) * stride, stride, zoom.in_image(MIN_SIDE))
 
 
-def _is_large(runner: TileRunner, area: int) -> bool:
+def _is_large(runner: TileRunner, area: int, cores: int | None) -> bool:
     """Return whether tiles of this area in all are worth preparing OpenVINO for."""
     if not (is_installed() and can_compute(runner.model, runner.device)):
         return False
-    return area > _LARGE * runner.cost.budget(runner.device)
+    return area > _LARGE * runner.cost.budget(runner.device, cores)
 
 
-def _automatic_tile(runner: TileRunner, box: Box, grid: _Grid) -> tuple[int, int]:
-    budget, limit = (
-        ask(runner.device) for ask in (runner.cost.budget, runner.cost.limit)
-    )
+def _automatic_tile(
+    runner: TileRunner, box: Box, grid: _Grid, cores: int | None
+) -> tuple[int, int]:
+    budget = runner.cost.budget(runner.device, cores)
+    limit = runner.cost.limit(runner.device)
     height, width = (max(1, span.stop - span.start) for span in box)
     return choose_tile(
         (height, width), grid.halo, grid.stride, budget, limit, grid.least

@@ -57,9 +57,17 @@ class Cost:
     macs: float
     bytes: float
 
-    def budget(self, device: torch.device) -> float:
-        """Return the pixels that take about 0.4 s."""
-        cores = torch.get_num_threads() if device.type == "cpu" else 1
+    def budget(self, device: torch.device, cores: int | None = None) -> float:
+        """Return the pixels that take about 0.4 s.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where.
+        cores : int or None
+            Cores of a CPU; None is those that compute here.
+        """
+        cores = (cores or torch.get_num_threads()) if device.type == "cpu" else 1
         rate = _RATES.get(device.type, _RATES["cpu"]) * cores
         return min(_SECONDS * rate / max(self.macs, 1.0), self.limit(device))
 
