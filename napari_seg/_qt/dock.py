@@ -8,23 +8,31 @@ import napari
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
 
+from napari_seg._qt.activity_dock import ActivityDock
 from napari_seg._qt.auditor import Auditor
 from napari_seg._qt.ending import Ending
 from napari_seg._qt.expert import ExpertOptions
+from napari_seg._qt.keys import Keys
 from napari_seg._qt.mask_view import MaskView
 from napari_seg._qt.notify import show_failure, show_info
+from napari_seg._qt.panels.batch import BatchPanel
 from napari_seg._qt.panels.correct import CorrectPanel
 from napari_seg._qt.panels.library import LibraryPanel
 from napari_seg._qt.panels.score import ScorePanel
 from napari_seg._qt.panels.source import SourcePanel
 from napari_seg._qt.panels.teach import TeachPanel
+from napari_seg._qt.panels.welcome import WelcomePanel
+from napari_seg._qt.presenters.batch import BatchPresenter
 from napari_seg._qt.presenters.compare import ComparePresenter
+from napari_seg._qt.presenters.computers import ComputersPresenter
 from napari_seg._qt.presenters.correct import CorrectPresenter
 from napari_seg._qt.presenters.library import LibraryPresenter
+from napari_seg._qt.presenters.live import LivePresenter
 from napari_seg._qt.presenters.score import ScorePresenter
 from napari_seg._qt.presenters.source import SourcePresenter
 from napari_seg._qt.presenters.teach import TeachPresenter
 from napari_seg._qt.presenters.uncertainty import UncertaintyPresenter
+from napari_seg._qt.presenters.welcome import WelcomePresenter
 from napari_seg._qt.review_outline import ReviewOutline
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg._qt.worker import QtRunner
@@ -89,10 +97,13 @@ class SegmentationDock(QWidget):
             TeachPanel(),
             LibraryPanel({key: what.title for key, what in EXPORTS.items()}),
         )
+        self._batch_panel = BatchPanel()
         column = QWidget()
         layout = QVBoxLayout(column)
         layout.setContentsMargins(8, 4, 8, 8)
-        for panel in self._panels:
+        self._welcome = WelcomePanel()
+        *steps, library = self._panels
+        for panel in (self._welcome, *steps, self._batch_panel, library):
             layout.addWidget(panel)
         layout.addStretch(1)
         scroll = self._scroll = QScrollArea()
@@ -107,6 +118,7 @@ class SegmentationDock(QWidget):
     def _connect(self) -> None:
         source, correct, score, teach, library = self._panels
         self.source = SourcePresenter(source, self.workspace, self.link)
+        self._computers = ComputersPresenter(source, self.workspace)
         self._expert = ExpertOptions(library, self.workspace)
         self._presenters = (
             CorrectPresenter(correct, self.workspace, self.link, self.mask_view),
@@ -114,7 +126,12 @@ class SegmentationDock(QWidget):
             ScorePresenter(score, self.workspace, self.link, self.mask_view),
             TeachPresenter(teach, self.workspace),
             ComparePresenter(teach, library, self.workspace, self.link, self.mask_view),
+            LivePresenter(source, self.workspace, self.link, self.source),
+            ActivityDock(self.workspace),
+            self._batch(),
+            self._keys(),
         )
+        self._first_steps = WelcomePresenter(self._welcome, self.link, self._runner)
         self._library = LibraryPresenter(library, self.workspace)
         self.workspace.mask_started.connect(self._mask_started)
         self.workspace.changed.connect(self._come_back)
@@ -125,6 +142,22 @@ class SegmentationDock(QWidget):
         self.workspace.told.connect(show_info)
         self.link.themeChanged.connect(self._take_theme)
         self._take_theme(self.link.viewer.theme)
+
+    def _batch(self) -> BatchPresenter:
+        self.batch = BatchPresenter(
+            self._batch_panel, self.workspace, self.link, self.source, self.mask_view
+        )
+        return self.batch
+
+    def _keys(self) -> Keys:
+        keys = Keys(self, self.link.viewer, self._choose_class)
+        self._panels[0].keysWanted.connect(keys.show_sheet)
+        return keys
+
+    def _choose_class(self, class_id: int) -> None:
+        session = self.workspace.session
+        if session is not None and class_id < len(session.classes):
+            self.mask_view.choose_class(class_id)
 
     def _take_theme(self, name: str) -> None:
         score, teach = self._panels[2], self._panels[3]
@@ -158,7 +191,7 @@ class SegmentationDock(QWidget):
 
         self._runner(
             job(),
-            on_item=self.source.show_device,
+            on_item=self._computers.show_device,
             on_done=self._expert.build,
             on_error=self.workspace.failed.emit,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -192,16 +192,23 @@ class MaskLayer:
         # That they are gone is no undo.
         self._steps.fresh()
 
-    def set_palette(self, names: Sequence[str], colors: Sequence[str]) -> None:
+    def set_palette(
+        self,
+        names: Sequence[str],
+        colors: Sequence[str],
+        hidden: Set[int] = frozenset(),
+    ) -> None:
         """Give the classes names and colours; the background is transparent.
 
         Parameters
         ----------
         names, colors : sequence of str
             One per class, in the order of the ids; colours as "#rrggbb".
+        hidden : set of int
+            Classes that are transparent, too.
         """
         with self._own():
-            self._layer.colormap = class_colormap(colors)
+            self._layer.colormap = class_colormap(colors, hidden)
             # napari shows them beside the value under the cursor.
             table = {"index": np.arange(len(names)), "class": list(names)}
             self._layer.features = table

@@ -27,6 +27,11 @@ class MaskView(QObject):
     -------
     classChosen : int
         The brush paints another class.
+
+    Attributes
+    ----------
+    hidden_classes : frozenset of int
+        Classes that the layer does not show.
     """
 
     classChosen = Signal(int)
@@ -36,6 +41,7 @@ class MaskView(QObject):
         self._workspace, self._link = workspace, link
         self._mask: MaskLayer | None = None
         self._image: Image | None = None
+        self.hidden_classes: frozenset[int] = frozenset()
         self._left: WeakKeyDictionary[Image, Labels] = WeakKeyDictionary()
         workspace.mask_left.connect(self._leave)
         workspace.pixels_changed.connect(self._pixels_changed)
@@ -91,6 +97,10 @@ class MaskView(QObject):
         layer = None if image is None else self._left.get(image)
         return layer is not None and layer in self._link.viewer.layers
 
+    def drop(self, image: Image) -> None:
+        """Take the mask of an image that was left out of the viewer."""
+        self._link.remove(self._left.pop(image, None))
+
     def _leave(self) -> None:
         """Lock the layer: what is painted on it now would be saved nowhere."""
         layer, image, self._image = self.layer, self._image, None
@@ -114,12 +124,27 @@ class MaskView(QObject):
             layer.mode = "paint"
         self._link.viewer.layers.selection.active = layer
 
+    def show_class(self, class_id: int, shown: bool) -> None:
+        """Show a class in the mask, or hide it; the mask itself stays as it is."""
+        hidden = (
+            self.hidden_classes - {class_id}
+            if shown
+            else {
+                *self.hidden_classes,
+                class_id,
+            }
+        )
+        if hidden != self.hidden_classes:
+            self.hidden_classes = frozenset(hidden)
+            self.show_classes()
+
     def show_classes(self) -> None:
         """Give the layer the colours of the classes."""
         session = self._workspace.session
         if self._mask is not None and session is not None:
             names = session.classes
-            self._mask.set_palette(names, class_colors(len(names)))
+            colors = class_colors(len(names))
+            self._mask.set_palette(names, colors, self.hidden_classes)
 
     def _pixels_changed(self, region: Any) -> None:
         if self._mask is not None:

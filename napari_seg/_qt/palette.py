@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import cache
 
 import numpy as np
@@ -56,16 +56,18 @@ def class_colors(n_classes: int) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def class_colormap(colors: Sequence[str]) -> DirectLabelColormap:
+def class_colormap(
+    colors: Sequence[str], hidden: Set[int] = frozenset()
+) -> DirectLabelColormap:
     """Return a napari colormap for class ids.
 
-    The background is transparent, 255 a veil of grey, and an id that no class has is
-    white.
+    The background and hidden classes are transparent, 255 a veil of grey, and an id
+    that no class has is white.
     """
     by_label: dict[int | None, str] = defaultdict(lambda: _NO_CLASS)
     by_label |= {None: _NO_CLASS, UNKNOWN: _NOT_KNOWN}
     by_label |= dict(enumerate(colors))
-    by_label[0] = "transparent"
+    by_label |= dict.fromkeys({0, *hidden}, "transparent")
     return DirectLabelColormap(color_dict=by_label)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from napari_seg.cli.files import is_zarr, read_picture
+from napari_seg.cli.files import read_picture
 from napari_seg.cli.omezarr import MaskFolder, storage_errors
 from napari_seg.cli.segmenting import (
     Outputs,
@@ -31,6 +31,7 @@ from napari_seg.cli.segmenting import (
 )
 from napari_seg.cli.unfinished import Unfinished
 from napari_seg.errors import InputError
+from napari_seg.folders import is_zarr
 from napari_seg.inference.agenda import Index
 from napari_seg.inference.axes import AxesReading, Box
 from napari_seg.inference.cluster import (

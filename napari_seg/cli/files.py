@@ -12,23 +12,11 @@ import tifffile
 from PIL import Image
 
 from napari_seg.errors import ImageError, InputError
+from napari_seg.folders import FORMATS, images_in, is_zarr
 from napari_seg.writer import Calibration
 
-__all__ = [
-    "SUFFIXES",
-    "Picture",
-    "bare_name",
-    "find_images",
-    "images_in",
-    "is_zarr",
-    "read_picture",
-    "zarr_root",
-]
+__all__ = ["Picture", "find_images", "read_picture"]
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-_FORMATS = "TIFF, PNG, JPEG and OME-Zarr (a folder that ends in .zarr) can be read"
-#: What predict appends to the name of an image.
-MADE_HERE = ("_mask", "_confidence", "_instances")
 #: Larger TIFF files are mapped, not read into memory.
 _MAPPED_BYTES = 2**30
 
@@ -53,51 +41,6 @@ class Picture:
     axes: str | None = None
     rgb: bool = False
     calibration: Calibration = field(default_factory=Calibration)
-
-
-def is_zarr(path: Path) -> bool:
-    """Tell whether `path` is an OME-Zarr, or a folder inside of one."""
-    # The last three are what a group or array of zarr has in its folder.
-    return path.suffix.lower() == ".zarr" or any(
-        (path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")
-    )
-
-
-def zarr_root(path: Path) -> Path:
-    """Return the outermost folder of the OME-Zarr that `path` is or lies in."""
-    return next(
-        (each for each in reversed(path.parents) if each.suffix.lower() == ".zarr"),
-        path,
-    )
-
-
-def bare_name(path: Path) -> str:
-    """Return the name without suffix: ``a`` of ``a.tif`` and of ``a.ome.tif``."""
-    return path.name.removesuffix(path.suffix).removesuffix(".ome")
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Return the images that lie in a folder itself, by name.
-
-    A mask that this program wrote beside its image is none of them.
-
-    Raises
-    ------
-    InputError
-        If there is no image.
-    """
-    found = [
-        path
-        for path in sorted(folder.iterdir())
-        if not path.name.startswith(".")
-        and (is_zarr(path) or path.suffix.lower() in SUFFIXES)
-    ]
-    names = {bare_name(path) for path in found}
-    made = {name + ending for name in names for ending in MADE_HERE}
-    images = [path for path in found if bare_name(path) not in made]
-    if not images:
-        raise InputError(f"There is no image in {folder}; {_FORMATS}.")
-    return images
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -149,7 +92,7 @@ def read_picture(path: Path, colours: bool = True) -> Picture:
     except Exception as error:
         # Damaged files make decoders raise whatever they come across.
         raise ImageError(
-            f"{path} cannot be read ({str(error) or type(error).__name__}); {_FORMATS}."
+            f"{path} cannot be read ({str(error) or type(error).__name__}); {FORMATS}."
         ) from error
 
 

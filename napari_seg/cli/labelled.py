@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_seg.cli.files import bare_name, images_in, read_picture
+from napari_seg.cli.files import read_picture
 from napari_seg.cli.report import note
 from napari_seg.corrections.manifest import FILE as MANIFEST
 from napari_seg.corrections.manifest import Manifest
@@ -22,6 +22,7 @@ from napari_seg.corrections.windows import (
     read_ranges,
 )
 from napari_seg.errors import ChannelError, ImageError, InputError, LabelsError
+from napari_seg.folders import bare_name, images_in
 from napari_seg.inference.axes import read_axes
 from napari_seg.inference.normalization import channel_ranges
 from napari_seg.inference.zoom import Zoom, resize_image, resize_labels

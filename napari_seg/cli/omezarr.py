@@ -14,8 +14,9 @@ import numpy as np
 import zarr
 from numpy.typing import DTypeLike
 
-from napari_seg.cli.files import Picture, zarr_root
+from napari_seg.cli.files import Picture
 from napari_seg.errors import ImageError, StorageError
+from napari_seg.folders import zarr_root
 from napari_seg.writer import Calibration
 
 __all__ = [

@@ -96,8 +96,8 @@ def run(given: argparse.Namespace) -> Report:
 
 
 def _pairs(prediction: Path, truth: Path) -> list[Pair]:
-    from napari_seg.cli.files import bare_name, images_in, is_zarr
     from napari_seg.cli.labelled import pair_by_name
+    from napari_seg.folders import bare_name, images_in, is_zarr
 
     for path in (prediction, truth):
         if not path.exists():

@@ -15,16 +15,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_seg.cli.files import (
-    MADE_HERE,
-    Picture,
-    bare_name,
-    is_zarr,
-    read_picture,
-    zarr_root,
-)
+from napari_seg.cli.files import Picture, read_picture
 from napari_seg.corrections.durable import write_atomically
 from napari_seg.errors import ImageError, InputError, StorageError
+from napari_seg.folders import MADE_HERE, bare_name, is_zarr, zarr_root
 from napari_seg.inference.axes import AxesReading, read_axes
 from napari_seg.inference.engine import Job, TileResult
 from napari_seg.inference.predict import PredictOptions, plan

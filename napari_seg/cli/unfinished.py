@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_seg.cli.files import is_zarr
 from napari_seg.corrections.lock import WriterLock
 from napari_seg.errors import InputError
+from napari_seg.folders import is_zarr
 
 __all__ = ["Unfinished"]
 

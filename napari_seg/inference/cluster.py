@@ -263,7 +263,7 @@ class Cluster:
             try:
                 self._client.register_plugin(_Model(name, packed, device, options))
             except Exception as error:
-                raise _unusable(error) from error
+                raise self._reason(error) from error
             if self._loaded:
                 self._forget(self._loaded)
             self._loaded = name
@@ -339,7 +339,7 @@ class Cluster:
             try:
                 future = self._client.submit(call.function, *call.arguments, pure=False)
             except Exception as error:
-                raise _unusable(error) from error
+                raise self._reason(error) from error
             pending[future] = call.mark
             future.add_done_callback(done.put)
 
@@ -354,10 +354,7 @@ class Cluster:
             except Empty:
                 pass
             if self._client.status != "running":
-                raise ClusterError(
-                    "The dask scheduler is gone; what was finished is kept. Start it "
-                    "again, and then this."
-                )
+                raise _gone()
             if self._count_room() > 0:
                 alone_since = None
                 continue
@@ -387,6 +384,12 @@ class Cluster:
         except (OSError, TimeoutError):
             return {}
 
+    def _reason(self, error: Exception) -> ClusterError:
+        """Return why the cluster takes nothing more."""
+        if self._client.status != "running" or isinstance(error, OSError):
+            return _gone()
+        return _unusable(error)
+
     def _forget(self, name: str) -> None:
         if self._client.status == "running":
             self._client.unregister_worker_plugin(name)
@@ -407,6 +410,13 @@ def _result(future: Future[Any]) -> Any:
         ) from error
     except ImportError as error:
         raise _unusable(error) from error
+
+
+def _gone() -> ClusterError:
+    return ClusterError(
+        "The dask scheduler is gone; what was finished is kept. Start it again, and "
+        "then this."
+    )
 
 
 def _unusable(error: BaseException) -> ClusterError:

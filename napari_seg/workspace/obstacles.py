@@ -34,6 +34,8 @@ def to_predict(workspace: Workspace) -> str:
         return _READ_ONLY
     if workspace.past.busy:
         return _GOING_BACK
+    if workspace.computers.busy:
+        return f"The connection with {workspace.computers.address} is being made."
     return workspace.misfit
 
 

@@ -63,7 +63,7 @@ def find_saved_work(source: ImageSource) -> SavedWork:
     """
     image = as_array(source.data)
     mark = fingerprint(image)
-    folder = default_project_folder(source.name, mark)
+    folder = source.project or default_project_folder(source.name, mark)
     try:
         project = Project.open(folder, read_only=True)
     except ProjectError:
@@ -123,6 +123,10 @@ class Past:
                 session.mark = saved.mark
                 if saved.saved_at is not None:
                     workspace.reading.go_on(saved.read_as)
+                    if source.project is not None:
+                        # Of a folder's images one goes on without being asked.
+                        workspace.begin()
+                        return
                     self.saved_at = saved.saved_at
                     workspace.changed.emit()
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from napari_seg.models.published import Fetched
@@ -15,6 +16,7 @@ from napari_seg.workspace.source import View
 from napari_seg.workspace.tasks import Job, Runner, Task
 
 if TYPE_CHECKING:
+    from napari_seg.inference.cluster import Cluster
     from napari_seg.inference.predict import PredictOptions, TileResult
     from napari_seg.models.base import SegmentationModel
 
@@ -75,6 +77,7 @@ class Predictor:
         view: View | None,
         *,
         everything: bool,
+        cluster: Cluster | None = None,
         on_tile: Callable[[TileResult, Progress], None],
         on_fetch: Callable[[Fetched], None],
         on_end: Callable[[Exception | None], None],
@@ -95,6 +98,8 @@ class Predictor:
             What is visible; None if nothing is.
         everything : bool
             Whether to go on with what is not visible.
+        cluster : Cluster or None
+            Whose workers compute; None is this computer.
         on_tile : callable
             Called with each tile and the progress.
         on_fetch : callable
@@ -111,7 +116,7 @@ class Predictor:
         def job() -> Job:
             yield from choice.fetch()
             yield from self._tiles(
-                session, choice, options, device, view, everything, stop
+                session, choice, options, device, view, everything, cluster, stop
             )
 
         def current() -> bool:
@@ -160,6 +165,7 @@ class Predictor:
         device: str,
         view: View | None,
         everything: bool,
+        cluster: Cluster | None,
         stop: threading.Event,
     ) -> Job:
         # Runs beside the main thread, which is why torch is first met here.
@@ -172,6 +178,10 @@ class Predictor:
         image = as_array(source.data)
         if session.ranges is None:
             session.ranges = channel_ranges(image, reading, model.spec.normalization)
+        if cluster is not None:
+            from napari_seg.inference.remote import stream_on
+
+            stream = partial(stream_on, cluster)
         yield from stream(
             model,
             image,

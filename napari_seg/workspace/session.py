@@ -43,6 +43,9 @@ class Session:
         What its axes mean to the model.
     classes : list of str
         Class names in the order of the ids.
+    project : Project or None
+        An open project to keep the image in, which the caller closes; None is one of
+        the image's own.
 
     Attributes
     ----------
@@ -59,7 +62,11 @@ class Session:
     """
 
     def __init__(
-        self, source: ImageSource, reading: AxesReading, classes: list[str]
+        self,
+        source: ImageSource,
+        reading: AxesReading,
+        classes: list[str],
+        project: Project | None = None,
     ) -> None:
         self.source = source
         self.reading = reading
@@ -72,6 +79,7 @@ class Session:
         self._audit: Audit | None = None
         self.uncertainty: UncertaintyMap | None = None
         self._project: Project | None = None
+        self._shared = project
         self._store: ImageStore | None = None
         self.diary: Diary | None = None
         self._image_id = ""
@@ -95,10 +103,12 @@ class Session:
             return False
         image = as_array(self.source.data)
         self.mark = self.mark or fingerprint(image)
-        folder = default_project_folder(self.source.name, self.mark)
         with ExitStack() as to_close:
-            project = Project.open_or_create(folder)
-            to_close.callback(project.close)
+            project = self._shared
+            if project is None:
+                folder = default_project_folder(self.source.name, self.mark)
+                project = Project.open_or_create(folder)
+                to_close.callback(project.close)
             self._adopt_classes(project)
             entry = self._enter_image(project)
             store = project.open_store(entry, on_error)
@@ -336,5 +346,5 @@ class Session:
             if self._store is not None:
                 self._store.close()
         finally:
-            if self._project is not None:
+            if self._project is not None and self._project is not self._shared:
                 self._project.close()

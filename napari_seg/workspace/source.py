@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from napari_seg.corrections.manifest import AS_GUESSED, ReadAs
@@ -36,6 +37,8 @@ class ImageSource:
         number of channels takes the first.
     pixel_size : float or None
         Side of a pixel in micrometres, where it is known.
+    project : Path or None
+        Folder of the project that it belongs to with others; None is one of its own.
     """
 
     name: str
@@ -43,6 +46,7 @@ class ImageSource:
     rgb: bool = False
     read_as: ReadAs = AS_GUESSED
     pixel_size: float | None = None
+    project: Path | None = None
 
     @property
     def available(self) -> int:
@@ -101,8 +105,12 @@ class ImageSource:
             )
 
     def same_as(self, other: ImageSource | None) -> bool:
-        """Whether both are the same pixels under the same name."""
-        return other is not None and self.data is other.data and self.name == other.name
+        """Whether both are the same pixels, under one name and in one project."""
+        return (
+            other is not None
+            and self.data is other.data
+            and (self.name, self.project) == (other.name, other.project)
+        )
 
 
 @dataclass(frozen=True)

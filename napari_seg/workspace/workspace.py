@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +15,19 @@ from psygnal import Signal, SignalInstance
 from napari_seg.corrections.change import Change
 from napari_seg.corrections.ledger import Scope
 from napari_seg.corrections.manifest import ReadAs
-from napari_seg.errors import InputError, ModelFileError, NapariSegError
+from napari_seg.errors import ClusterError, InputError, ModelFileError, NapariSegError
 from napari_seg.resources import user_folder
 from napari_seg.scoring.confusion import Scores
 from napari_seg.scoring.regions import Box, Region
+from napari_seg.workspace.batch import Batch
 from napari_seg.workspace.choices import (
     ModelChoice,
     ModelShelf,
     choice_of_version,
 )
 from napari_seg.workspace.comparison import Comparison
+from napari_seg.workspace.computers import Computers
+from napari_seg.workspace.coverage import Coverage
 from napari_seg.workspace.lesson import Lesson, add_version
 from napari_seg.workspace.past import Past
 from napari_seg.workspace.prediction import Predictor, Progress
@@ -78,10 +82,14 @@ class Workspace:
     moments_listed = Signal(object)
     #: Progress of a prediction, or of the download before it; None at its end.
     predicting = Signal(object)
+    #: A stroke, a review or a prediction is complete.
+    stroke_ended = Signal()
     #: A training step, or progress of the download before it; None at the end.
     training = Signal(object)
     #: A verdict was reached or taken off the table.
     verdict_changed = Signal()
+    #: Another computer predicts, or a connection is being made.
+    computer_changed = Signal()
     #: Something went wrong.
     failed = Signal(object)
     #: Something the user should know.
@@ -96,6 +104,8 @@ class Workspace:
         self.review = Review(self)
         self.reading = Reading(self)
         self.comparison = Comparison(self, runner)
+        self.computers = Computers(self, runner)
+        self.batch = Batch(self, runner)
         self.source: ImageSource | None = None
         self.choice: ModelChoice | None = None
         self.session: Session | None = None
@@ -107,6 +117,7 @@ class Workspace:
         self.verdict: dict[str, Any] | None = None
         self._predicted_all = False
         self._last_view: View | None = None
+        self._covered: tuple[Any, Coverage] | None = None
 
     # Image and model ----------------------------------------------------------
 
@@ -182,7 +193,9 @@ class Workspace:
         try:
             reading = source.read_for(choice.spec)
             if self.session is None:
-                self.session = Session(source, reading, list(choice.spec.classes))
+                classes = list(choice.spec.classes)
+                project = self.batch.project_of(source)
+                self.session = Session(source, reading, classes, project)
             else:
                 self.session.take_model(reading, choice.spec.classes)
         except InputError as error:
@@ -311,6 +324,7 @@ class Workspace:
         if self.session is not None and self.session.ledger is not None:
             self.session.stroke_finished()
             self.scores_changed.emit()
+            self.stroke_ended.emit()
 
     def look_over(self) -> bool:
         """Compare a piece of the mask with what was counted; return whether it ends."""
@@ -407,7 +421,7 @@ class Workspace:
         session, choice = self.session, self.choice
         assert session is not None
         assert choice is not None
-        if session.read_only or self.misfit or self.past.busy:
+        if session.read_only or self.misfit or self.past.busy or self.computers.busy:
             return
         if choice.untrained:
             self.told.emit(
@@ -418,6 +432,9 @@ class Workspace:
         self.comparison.end()
         self._predicted_all = everything
         self._last_view = view
+        planes = prod(session.reading.leading_shape)
+        whole = everything or view is None
+        self.coverage.begin(None if whole else view, planes)
         self.predictor.start(
             session,
             choice,
@@ -425,12 +442,29 @@ class Workspace:
             self.device,
             view,
             everything=everything,
+            cluster=self.computers.cluster,
             on_tile=self._tile_arrived,
             on_fetch=self.predicting.emit,
             on_end=self._prediction_ended,
         )
         if self.predictor.busy:
             self.predicting.emit(Progress(0, 1, 0.0))
+
+    @property
+    def coverage(self) -> Coverage:
+        """What the model has predicted of the image, as both are now."""
+        session = self.session
+        assert session is not None
+        key = (
+            id(session),
+            self.choice,
+            session.reading,
+            session.source.read_as,
+            self.predict_options,
+        )
+        if self._covered is None or self._covered[0] != key:
+            self._covered = (key, Coverage(session.reading.plane_shape))
+        return self._covered[1]
 
     def look_at(self, view: View) -> None:
         """Take in that the user looks elsewhere: a prediction goes on there."""
@@ -448,12 +482,16 @@ class Workspace:
         self.record(session.ledger.predicted(tile.region, tile.labels))
         if session.uncertainty is not None and tile.confidence is not None:
             session.uncertainty.add(tile.region, tile.confidence)
+        self.coverage.add(tile.labels.size)
         self.pixels_changed.emit(tile.region)
         self.predicting.emit(progress)
 
     def _prediction_ended(self, error: Exception | None) -> None:
         if error is not None:
             self.failed.emit(error)
+        if isinstance(error, ClusterError):
+            self.computers.lost()
+        self.coverage.end()
         self.pixels_changed.emit(None)
         self.predicting.emit(None)
         self.stroke_finished()
@@ -540,4 +578,6 @@ class Workspace:
     def close(self) -> None:
         """Stop everything and save."""
         self._leave()
+        self.batch.close()
+        self.computers.close()
         self.source = None

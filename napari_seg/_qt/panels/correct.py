@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
+from pathlib import Path
 
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
@@ -27,6 +29,15 @@ class ClassRow:
     name: str
     color: str
     pixels: int | None
+    share: float = 0.0
+    visible: bool = True
+
+    def text(self, class_id: int) -> str:
+        """Return the class as a line: id, name, share of the mask, pixels."""
+        text = f"{class_id}  {self.name}"
+        if self.pixels is None:
+            return text
+        return f"{text}   {self.share:.1%}   {quantity(self.pixels)} px"
 
 
 class _ClassList(QListWidget):
@@ -49,6 +60,7 @@ class CorrectPanel(Panel):
     """Choose a class, accept what is right, jump to what is doubtful."""
 
     classChosen = Signal(int)
+    classShown = Signal(int, bool)
     classAddWanted = Signal()
     renameWanted = Signal(int)
     nextWanted = Signal()
@@ -63,12 +75,14 @@ class CorrectPanel(Panel):
         self.classes.setObjectName("class_list")
         self.classes.setAccessibleName("Classes")
         self.classes.setToolTip(
-            "Choose what the brush paints. Double-click, or press F2, to rename."
+            "Choose what the brush paints (Alt+0 … Alt+9). Tick a class to show it in "
+            "the mask. Double-click, or press F2, to rename."
         )
         self.classes.setUniformItemSizes(True)
         self.classes.setIconSize(QSize(14, 14))
         self.classes.currentRowChanged.connect(self._chosen)
         self.classes.renameWanted.connect(self.renameWanted)
+        self.classes.itemChanged.connect(self._ticked)
         self.add = button("+", "add_class_button", "Add a class.")
         self.add.setAccessibleName("Add a class")
         self.add.setFixedWidth(28)
@@ -95,6 +109,8 @@ class CorrectPanel(Panel):
         self.uncertainty.setCheckable(True)
         self.uncertainty.clicked.connect(self.uncertaintyWanted)
         self.facts = small_label("review_label")
+        self.project = small_label("project_label")
+        self.project.setOpenExternalLinks(True)
         for widget in (self.foreign, self.review, self.tool):
             self.rows.addWidget(widget)
         doubts = QHBoxLayout()
@@ -102,6 +118,7 @@ class CorrectPanel(Panel):
         doubts.addWidget(self.uncertainty, 1)
         self.rows.addLayout(doubts)
         self.rows.addWidget(self.facts)
+        self.rows.addWidget(self.project)
 
     def _make_bars(self) -> None:
         """Make what appears where there is something to do or to answer."""
@@ -126,6 +143,10 @@ class CorrectPanel(Panel):
         if row >= 0:
             self.classChosen.emit(row)
 
+    def _ticked(self, item: QListWidgetItem) -> None:
+        shown = item.checkState() == Qt.CheckState.Checked
+        self.classShown.emit(self.classes.row(item), shown)
+
     def show_classes(self, rows: Sequence[ClassRow], chosen: int) -> None:
         """List the classes with colour, id and pixels, and mark the chosen one."""
         self.classes.blockSignals(True)
@@ -135,8 +156,11 @@ class CorrectPanel(Panel):
             self.classes.addItem(QListWidgetItem())
         for class_id, row in enumerate(rows):
             item = self.classes.item(class_id)
-            share = "" if row.pixels is None else f"   {quantity(row.pixels)} px"
-            item.setText(f"{class_id}  {row.name}{share}")
+            item.setText(row.text(class_id))
+            # The background has no colour in the mask that could be hidden.
+            if class_id > 0:
+                states = Qt.CheckState
+                item.setCheckState(states.Checked if row.visible else states.Unchecked)
             item.setIcon(_swatch(row.color))
         self.classes.setCurrentRow(chosen if chosen < len(rows) else -1)
         self.classes.blockSignals(False)
@@ -147,6 +171,14 @@ class CorrectPanel(Panel):
         """Show how much was reviewed and corrected, and when it was saved."""
         parts = [f"reviewed {reviewed:.0%}", f"corrected {quantity(corrected)} px"]
         self.facts.setText("   ".join([*parts, saved] if saved else parts))
+
+    def show_project(self, folder: Path | None) -> None:
+        """Show where the work is saved, with a link to the folder."""
+        self.project.setVisible(folder is not None)
+        if folder is not None:
+            link = f'<a href="{folder.as_uri()}">{escape(folder.name)}</a>'
+            self.project.setText(f"Project: {link}")
+            self.project.setToolTip(str(folder))
 
     def show_uncertainty(self, *, on: bool) -> None:
         """Show whether the map of the uncertainty is on the screen."""

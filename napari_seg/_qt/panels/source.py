@@ -38,6 +38,11 @@ _NOTHING_TO_COMPARE = (
     "zoom by hand."
 )
 _MODEL_HINT = "The network that predicts."
+_RUN_ON_HINT = (
+    "What computes predictions: this computer, or the workers of a dask scheduler, "
+    "such as a server with GPUs. The image is sent there tile by tile. Fine-tuning "
+    "stays here."
+)
 
 
 class SourcePanel(Panel):
@@ -59,6 +64,9 @@ class SourcePanel(Panel):
         The model is to see the image in this size.
     measureWanted : bool
         The user takes the ruler in hand, or puts it down.
+    computerChosen : str or None
+        Predictions are to be computed by this scheduler; empty is this computer, and
+        None one that the user has yet to name.
     """
 
     imageChosen = Signal(object)
@@ -70,6 +78,9 @@ class SourcePanel(Panel):
     zoomChosen = Signal(float)
     measureWanted = Signal(bool)
     imagenetWanted = Signal(bool)
+    computerChosen = Signal(object)
+    liveWanted = Signal(bool)
+    keysWanted = Signal()
     predictViewWanted = Signal()
     predictAllWanted = Signal()
     cancelWanted = Signal()
@@ -104,6 +115,7 @@ class SourcePanel(Panel):
             "slice often is not with its neighbours.",
         )
         self.model = _combo("model_combo", "Model", _MODEL_HINT)
+        self.run_on = _combo("run_on_combo", "Run on", _RUN_ON_HINT)
         self.device = small_label("device_label")
         open_file = QToolButton()
         open_file.setObjectName("model_file_button")
@@ -120,26 +132,41 @@ class SourcePanel(Panel):
         )
         self.note = small_label("model_note")
         self.note.setOpenExternalLinks(True)
+        keys = QToolButton()
+        keys.setObjectName("keys_button")
+        keys.setText("?")
+        keys.setToolTip("List the keys.")
+        keys.setProperty("hint", keys.toolTip())
+        keys.setAccessibleName("Keys")
+        images = QHBoxLayout()
+        images.addWidget(self.image)
+        images.addWidget(keys)
         models = QHBoxLayout()
         models.addWidget(self.model)
         models.addWidget(open_file)
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        form.addRow("Image", self.image)
+        form.addRow("Image", images)
         form.addRow("", self.reading)
         form.addRow("Channel", self.channels)
         form.addRow("Model", models)
         form.addRow("Slices", self.slices)
         form.addRow("Zoom", self._zoom_row())
         form.addRow("", self.imagenet)
-        form.addRow("", self.device)
+        where = QHBoxLayout()
+        where.addWidget(self.run_on)
+        where.addWidget(self.device)
+        form.addRow("Run on", where)
         self.rows.addLayout(form)
         self._form = form
         # Not in the form, which gives a wrapping label twice the height it needs.
         self.rows.addWidget(self.note)
         self.image.activated.connect(lambda _: self._emit(self.imageChosen, self.image))
         self.model.activated.connect(lambda _: self._emit(self.modelChosen, self.model))
+        self.run_on.activated.connect(
+            lambda _: self._emit(self.computerChosen, self.run_on)
+        )
         self.reading.axisNamed.connect(self.axisNamed)
         self.channels.activated.connect(
             lambda _: self._emit(self.channelsChosen, self.channels)
@@ -148,6 +175,7 @@ class SourcePanel(Panel):
             lambda _: self._emit(self.slicesChosen, self.slices)
         )
         open_file.clicked.connect(self.modelFileWanted)
+        keys.clicked.connect(self.keysWanted)
         self.imagenet.clicked.connect(self.imagenetWanted)
 
     def _zoom_row(self) -> QHBoxLayout:
@@ -231,11 +259,22 @@ class SourcePanel(Panel):
         for each in (self.predict_view, self.predict_all, self.cancel):
             buttons.addWidget(each)
         self.rows.addLayout(buttons)
+        self.live = QCheckBox("Live")
+        self.live.setObjectName("live_check")
+        self.live.setAccessibleName("Live: predict what comes into view")
+        self.live.setToolTip(
+            "Predict what comes into view as soon as the view stands still; what you "
+            "corrected or accepted stays."
+        )
+        self.live.toggled.connect(self.liveWanted)
         self.progress = QProgressBar()
         self.progress.setObjectName("progress_bar")
         self.progress.setAccessibleName("Progress of the prediction")
         self.progress.setRange(0, 1000)
-        self.rows.addWidget(self.progress)
+        state = QHBoxLayout()
+        state.addWidget(self.live)
+        state.addWidget(self.progress, 1)
+        self.rows.addLayout(state)
         self.predict_view.clicked.connect(self.predictViewWanted)
         self.predict_all.clicked.connect(self.predictAllWanted)
         self.cancel.clicked.connect(self.cancelWanted)
@@ -272,6 +311,13 @@ class SourcePanel(Panel):
             combo.setCurrentIndex(-1)
         for widget in (combo, self._form.labelForField(combo)):
             widget.setVisible(len(choices) > 1)
+
+    def show_computers(self, known: Sequence[str], chosen: str) -> None:
+        """List where predictions can be computed, and mark where they are."""
+        schedulers = [*known, *([chosen] if chosen and chosen not in known else [])]
+        entries: list[tuple[str, str | None]] = [("This computer", "")]
+        entries += [(address.removeprefix("tcp://"), address) for address in schedulers]
+        _fill(self.run_on, [*entries, ("Dask scheduler…", None)], chosen, "")
 
     def show_imagenet(self, chosen: bool | None) -> None:
         """Offer a trained encoder for a new model; None where there is none."""

@@ -39,6 +39,7 @@ class CorrectPresenter:
         self._panel, self._workspace = panel, workspace
         self._link, self._mask = link, mask
         panel.classChosen.connect(mask.choose_class)
+        panel.classShown.connect(mask.show_class)
         panel.classAddWanted.connect(self._ask_for_class)
         panel.renameWanted.connect(self._ask_for_name)
         self._tools = ReviewTools(workspace, link, mask)
@@ -185,9 +186,13 @@ class CorrectPresenter:
         ledger = session.ledger if session is not None else None
         counts = ledger.pixels_per_class.tolist() if ledger else [None] * len(names)
         colors = class_colors(len(names))
+        total = max(sum(count or 0 for count in counts), 1)
+        hidden = self._mask.hidden_classes
         rows = [
-            ClassRow(name, color, pixels)
-            for name, color, pixels in zip(names, colors, counts, strict=True)
+            ClassRow(name, color, count, (count or 0) / total, number not in hidden)
+            for number, (name, color, count) in enumerate(
+                zip(names, colors, counts, strict=True)
+            )
         ]
         self._panel.show_classes(rows, self._mask.selected_class)
         if ledger is not None and session is not None:
@@ -198,6 +203,8 @@ class CorrectPresenter:
             )
             if session.pending:
                 self._until_saved.start()
+        begun = session is not None and ledger is not None and not session.read_only
+        self._panel.show_project(session.project.folder if session and begun else None)
         self._panel.show_gates(
             obstacles.to_review(self._workspace), obstacles.to_next(self._workspace)
         )

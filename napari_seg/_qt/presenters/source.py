@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -73,24 +74,35 @@ class SourcePresenter:
         workspace.changed.connect(self.show)
         workspace.predicting.connect(self._show_progress)
         workspace.failed.connect(self._failed)
+        workspace.computer_changed.connect(self.show_gates)
 
-    def choose_image(self, layer: Image | None) -> None:
-        """Work on the image of a layer."""
+    def choose_image(
+        self, layer: Image | None, source: ImageSource | None = None
+    ) -> None:
+        """Work on the image of a layer; `source` says more than the viewer knows."""
         self._measure(False)
         if self.layer is not None and self._workspace.source is not None:
             self._left[self.layer] = self._workspace.source
-        source = None if layer is None else self._link.source(layer)
+        current = self._workspace.source
+        same_layer = layer is not None and layer is self.layer
         left = None if layer is None else self._left.get(layer)
+        if source is None and layer is not None:
+            known = current if same_layer else left
+            source = self._link.source(layer)
+            if known is not None:
+                source = replace(source, project=known.project)
         if source is not None and source.same_as(left):
             # Read as it was when the user turned to another image.
             source = left
-        current = self._workspace.source
-        same_layer = layer is not None and layer is self.layer
         self.layer = layer
         # Under a new name it is still the same image.
-        if not (same_layer and current and source and current.data is source.data):
+        if not (same_layer and current and source and _same_image(current, source)):
             self._workspace.set_image(source)
         self.show()
+
+    def forget(self, layer: Image) -> None:
+        """Forget how an image was read that leaves the viewer."""
+        self._left.pop(layer, None)
 
     def follow_layers(self) -> None:
         """Take another image where the chosen one is gone, or the first to come."""
@@ -227,10 +239,6 @@ class SourcePresenter:
             obstacles.to_predict(self._workspace), obstacles.to_cancel(self._workspace)
         )
 
-    def show_device(self, text: str) -> None:
-        """Show what computes."""
-        self._panel.device.setText(text)
-
     def _show_progress(self, progress: Progress | Fetched | None) -> None:
         if progress is not None and not self._following.isActive():
             self._following.start()
@@ -246,6 +254,10 @@ class SourcePresenter:
             left = f"{progress.seconds_left:.0f} s left"
             self._panel.show_progress(progress.share, f"{progress.share:.0%}   {left}")
         self.show_gates()
+
+
+def _same_image(one: ImageSource, other: ImageSource) -> bool:
+    return one.data is other.data and one.project == other.project
 
 
 def _slices_text(count: int) -> str:

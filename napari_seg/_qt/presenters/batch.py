@@ -1,0 +1,171 @@
+"""Presents the images of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Image, Layer
+from npe2 import read
+from qtpy.QtWidgets import QFileDialog
+
+from napari_seg._qt.mask_view import MaskView
+from napari_seg._qt.notify import show_failure
+from napari_seg._qt.panels.batch import BatchPanel
+from napari_seg._qt.presenters.source import SourcePresenter
+from napari_seg._qt.viewer_link import ViewerLink
+from napari_seg.corrections.durable import write_atomically
+from napari_seg.errors import ImageError, StorageError
+from napari_seg.workspace import ImageSource, Workspace
+
+__all__ = ["BatchPresenter"]
+
+
+class BatchPresenter:
+    """Connects :class:`BatchPanel` with the workspace and the viewer's layers."""
+
+    def __init__(
+        self,
+        panel: BatchPanel,
+        workspace: Workspace,
+        link: ViewerLink,
+        source: SourcePresenter,
+        mask: MaskView,
+    ) -> None:
+        self._panel, self._workspace = panel, workspace
+        self._link, self._source, self._mask = link, source, mask
+        self._batch = workspace.batch
+        self._layer: Image | None = None
+        self._batch.read = _read
+        self._batch.as_source = self._as_source
+        panel.folderWanted.connect(self._ask_for_folder)
+        panel.imageChosen.connect(self.turn_to)
+        panel.stepWanted.connect(self.step)
+        panel.doneChanged.connect(self._batch.mark_done)
+        panel.predictWanted.connect(self._batch.predict_all)
+        panel.cancelWanted.connect(self._batch.cancel)
+        panel.exportWanted.connect(self._export)
+        self._batch.changed.connect(self.show)
+        self._batch.progress.connect(panel.show_progress)
+        link.imagesChanged.connect(self._layers_changed)
+
+    def stop(self) -> None:
+        """Show nothing any more."""
+        self._batch.changed.disconnect(self.show)
+        self._batch.progress.disconnect(self._panel.show_progress)
+        self._link.imagesChanged.disconnect(self._layers_changed)
+
+    def open(self, folder: Path) -> None:
+        """Work on the images of a folder, the first one first."""
+        self._leave()
+        self._batch.open(folder)
+        if self._batch.images:
+            self._panel.section.expand(animate=False)
+            self.turn_to(0)
+
+    def step(self, by: int) -> None:
+        """Turn to the image before (-1) or after (1)."""
+        place = self._batch.next_place(by)
+        if place is not None:
+            self.turn_to(place)
+
+    def turn_to(self, place: int) -> None:
+        """Look at an image of the folder; what was done on the one before is saved."""
+        if place == self._batch.current and self._layer is not None:
+            return
+        try:
+            layer = _layer(_read(self._batch.images[place].path))
+        except ImageError as error:
+            show_failure(error)
+            return
+        before, self._layer = self._layer, layer
+        self._link.viewer.add_layer(layer)
+        self._source.choose_image(
+            layer, self._batch.belonging(self._link.source(layer))
+        )
+        self._batch.turned_to(place)
+        self._remove(before)
+        self._link.viewer.reset_view()
+
+    def _leave(self) -> None:
+        layer, self._layer = self._layer, None
+        self._remove(layer)
+
+    def _remove(self, layer: Image | None) -> None:
+        """Take an image out of the viewer that was left, and its mask."""
+        if layer is None:
+            return
+        self._source.forget(layer)
+        self._mask.drop(layer)
+        self._link.remove(layer)
+
+    def _layers_changed(self) -> None:
+        if self._layer is not None and self._layer not in self._link.viewer.layers:
+            self._layer = None
+
+    def _as_source(self, read_layers: Any) -> ImageSource:
+        return self._link.source(_layer(read_layers))
+
+    def show(self) -> None:
+        """List the images, and what can be done with them."""
+        batch, panel = self._batch, self._panel
+        panel.show_folder(
+            "" if batch.folder is None else batch.folder.name, busy=batch.busy
+        )
+        panel.show_images(batch.images, batch.current, batch.predicting)
+        panel.show_ends(
+            first=batch.next_place(-1) is None, last=batch.next_place(1) is None
+        )
+
+    def _ask_for_folder(self) -> None:
+        folder = QFileDialog.getExistingDirectory(
+            self._panel, "Open a folder of images"
+        )
+        if folder:
+            self.open(Path(folder))
+
+    def _export(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(
+            self._panel, "Save the table", "scores.csv", "Tables (*.csv)"
+        )
+        if not path:
+            return
+        try:
+            write_atomically(Path(path), self._batch.table().encode())
+        except OSError as error:
+            show_failure(
+                StorageError(f"{path} could not be written ({error}): choose another.")
+            )
+
+
+def _read(path: Path) -> list[Any]:
+    """Read a file as napari would open it.
+
+    Raises
+    ------
+    ImageError
+        If no reader can.
+    """
+    try:
+        return list(read([str(path)], stack=False))
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise ImageError(f"{path.name} cannot be read: {reason}.") from error
+
+
+def _layer(read_layers: list[Any]) -> Image:
+    """Return the first image layer of a file.
+
+    Raises
+    ------
+    ImageError
+        If it has none.
+    """
+    for data, *rest in read_layers:
+        meta = rest[0] if rest else {}
+        kind = rest[1] if len(rest) > 1 else "image"
+        if str(kind) == "image":
+            made = Layer.create(data, meta, "image")
+            # Channels that a reader splits come as several layers.
+            return made[0] if isinstance(made, list) else made
+    raise ImageError("There is no image in the file; labels and points are no images.")
