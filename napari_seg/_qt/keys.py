@@ -189,19 +189,8 @@ def _pressing(press: Callable[[], None]) -> Callable[[Any], None]:
 
 def _taken(viewer: Any, sequence: str) -> bool:
     """Return whether the viewer has something else under that key."""
-    pressed = _normal(sequence)
     held = [*viewer.keymap, *viewer.class_keymap]
-    shortcuts = get_settings().shortcuts.shortcuts
-    held += [
-        key for name, keys in shortcuts.items() if _of_viewer(name) for key in keys
-    ]
-    return any(_normal(str(key)) == pressed for key in held)
-
-
-def _of_viewer(name: str) -> bool:
-    """Return whether an action of napari is reached with every layer."""
-    kinds = ("labels", "points", "shapes", "surface", "tracks", "vectors", "shape")
-    return not any(kind in name for kind in kinds)
+    return _normal(sequence) in {_normal(str(key)) for key in held}
 
 
 def _normal(sequence: str) -> tuple[str, ...]:

@@ -122,16 +122,25 @@ class Batch:
 
     # The folder ---------------------------------------------------------------
 
+    def can_open(self, folder: Path) -> bool:
+        """Return whether there are images in a folder; say so if not."""
+        try:
+            images_in(folder)
+        except InputError as error:
+            self._workspace.failed.emit(error)
+            return False
+        return True
+
     def open(self, folder: Path) -> None:
-        """Work on the images of a folder."""
+        """Work on the images of a folder; one that was open before was left."""
         folder = folder.resolve()
+        self.close()
         try:
             paths = images_in(folder)
             project = Project.open_or_create(_project_folder(self._home, folder))
         except NapariSegError as error:
             self._workspace.failed.emit(error)
             return
-        self.close()
         self.folder, self.project = folder, project
         known = self._load()
         self.images = [known.get(path.name, BatchImage(path)) for path in paths]
@@ -280,6 +289,7 @@ class Batch:
         self.predicting = self._queue.pop(0)
         path = self.images[self.predicting].path
         self._report(0.0)
+        self.changed.emit()
 
         def job() -> Job:
             yield self.read(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from napari_seg._qt.presenters.source import SourcePresenter
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg.corrections.durable import write_atomically
 from napari_seg.errors import ImageError, StorageError
+from napari_seg.folders import bare_name
 from napari_seg.workspace import ImageSource, Workspace
 
 __all__ = ["BatchPresenter"]
@@ -57,6 +59,8 @@ class BatchPresenter:
 
     def open(self, folder: Path) -> None:
         """Work on the images of a folder, the first one first."""
+        if not self._batch.can_open(folder):
+            return
         self._leave()
         self._batch.open(folder)
         if self._batch.images:
@@ -95,16 +99,17 @@ class BatchPresenter:
         """Take an image out of the viewer that was left, and its mask."""
         if layer is None:
             return
-        self._source.forget(layer)
-        self._mask.drop(layer)
         self._link.remove(layer)
+        # Now that it is left, its mask is, too.
+        self._mask.drop(layer)
+        self._source.forget(layer)
 
     def _layers_changed(self) -> None:
         if self._layer is not None and self._layer not in self._link.viewer.layers:
             self._layer = None
 
-    def _as_source(self, read_layers: Any) -> ImageSource:
-        return self._link.source(_layer(read_layers))
+    def _as_source(self, file: _File) -> ImageSource:
+        return self._link.source(_layer(file))
 
     def show(self) -> None:
         """List the images, and what can be done with them."""
@@ -138,7 +143,15 @@ class BatchPresenter:
             )
 
 
-def _read(path: Path) -> list[Any]:
+@dataclass(frozen=True)
+class _File:
+    """What a reader made of a file."""
+
+    path: Path
+    layers: list[Any]
+
+
+def _read(path: Path) -> _File:
     """Read a file as napari would open it.
 
     Raises
@@ -147,13 +160,13 @@ def _read(path: Path) -> list[Any]:
         If no reader can.
     """
     try:
-        return list(read([str(path)], stack=False))
+        return _File(path, list(read([str(path)], stack=False)))
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise ImageError(f"{path.name} cannot be read: {reason}.") from error
 
 
-def _layer(read_layers: list[Any]) -> Image:
+def _layer(file: _File) -> Image:
     """Return the first image layer of a file.
 
     Raises
@@ -161,11 +174,13 @@ def _layer(read_layers: list[Any]) -> Image:
     ImageError
         If it has none.
     """
-    for data, *rest in read_layers:
-        meta = rest[0] if rest else {}
+    for data, *rest in file.layers:
+        meta = {"name": bare_name(file.path)} | (rest[0] if rest else {})
         kind = rest[1] if len(rest) > 1 else "image"
         if str(kind) == "image":
             made = Layer.create(data, meta, "image")
             # Channels that a reader splits come as several layers.
             return made[0] if isinstance(made, list) else made
-    raise ImageError("There is no image in the file; labels and points are no images.")
+    raise ImageError(
+        f"There is no image in {file.path.name}; labels and points are no images."
+    )
