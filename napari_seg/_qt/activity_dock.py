@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari.utils import progress
+from qtpy.QtCore import QTimer
 
 from napari_seg.models.published import Fetched
 from napari_seg.workspace import Progress, Workspace
@@ -42,11 +43,22 @@ class _Bar:
     def __init__(self, title: str) -> None:
         self._title = title
         self._bar: Any = None
+        self._told: Any = None
+        self._soon = QTimer()
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self._show)
 
     def show(self, told: Any) -> None:
         if told is None:
             self.end()
             return
+        self._told = told
+        if not self._soon.isActive():
+            # Not here and now: napari lets other events happen when it makes a bar.
+            self._soon.start(0)
+
+    def _show(self) -> None:
+        told = self._told
         title = "Fetching" if isinstance(told, Fetched) else self._title
         if self._bar is None:
             self._bar = progress(total=_STEPS, desc=title)
@@ -57,6 +69,7 @@ class _Bar:
             self._bar.update(step - self._bar.n)
 
     def end(self) -> None:
+        self._soon.stop()
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.close()

@@ -11,28 +11,50 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QThreadPool, Signal
+from qtpy.QtWidgets import QApplication
 
 from napari_seg.workspace.tasks import Job, Task
 
 __all__ = ["QtRunner"]
+
+#: Jobs at a time: predictions, a training, what is read and closed meanwhile.
+_MOST = 8
 
 
 class _Signals(WorkerBaseSignals):
     item = Signal(object)
 
 
+@cache
+def _pool() -> QThreadPool:
+    """Return the threads of all docks.
+
+    Qt's global pool is none for jobs in Python: Qt converts images there, too, and the
+    main thread waits for that with Python's lock in hand, which jobs that have taken
+    all threads would need to end (seen with PyQt5 on two cores).
+    """
+    pool = QThreadPool(QApplication.instance())
+    pool.setMaxThreadCount(_MOST)
+    return pool
+
+
 class _JobWorker(WorkerBase[None]):
-    """Drives one job on a thread of Qt's pool."""
+    """Drives one job on a thread of the docks' pool."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(SignalsClass=_Signals)
         self._job = job
         self.reporting = True
         self.ended = threading.Event()
+
+    def start(self) -> None:
+        """Start as soon as there is a thread."""
+        _pool().start(self)
 
     def work(self) -> None:
         """Send each item to the main thread until the job ends or is cancelled."""
@@ -55,7 +77,7 @@ class _JobWorker(WorkerBase[None]):
 
 
 class QtRunner:
-    """Runs jobs in Qt's thread pool and reports on the main thread."""
+    """Runs jobs in threads and reports on the main thread."""
 
     def __init__(self) -> None:
         self._running: set[_JobWorker] = set()
@@ -104,7 +126,7 @@ class QtRunner:
     def shut_down(self, seconds: float = 5.0) -> bool:
         """Cancel all jobs and wait for their ends; return whether all ended.
 
-        Only these are waited for: the pool belongs to the whole program.
+        Only these are waited for: other docks have jobs in the pool, too.
         """
         end = time.monotonic() + seconds
         for worker in self._running:
