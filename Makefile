@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup libraries demo test test-core test-crash test-gui test-smoke \
-    test-napari-matrix check bench bench-gpu screenshots
+    test-napari-matrix check bench bench-gpu screenshots docs
 
 BIN := .venv/bin
 # The environment knows its folder: in a checkout that was moved it is made anew.
@@ -19,6 +19,7 @@ help:
 	@echo "make check      style, types, import contracts, spelling"
 	@echo "make bench      the figures of benchmarks/RESULTS.md; bench-gpu: those of a GPU"
 	@echo "make screenshots  the pictures in docs/images, from the running program"
+	@echo "make docs       the documentation as a site, in site/"
 
 setup: libraries $(STAMP)
 
@@ -91,6 +92,12 @@ bench: setup
 bench-gpu: setup
 	@$(BIN)/python -m benchmarks --gpu
 	@$(BIN)/python -m benchmarks.annotation --jobs $$(nproc)
+
+docs: setup
+	@$(BIN)/python -c 'import mkdocs, mkdocstrings' 2>/dev/null || \
+	    $(BIN)/pip install -q -e '.[docs]' -c requirements/constraints.txt
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The documentation is in site/index.html"
 
 # PyQt6: under PyQt5 napari shows a warning in its window.
 screenshots: setup

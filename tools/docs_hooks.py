@@ -17,7 +17,7 @@ PAGES = {
     "benchmarks/RESULTS.md": "results.md",
     "sample_data/README.md": "samples.md",
 }
-_LINK = re.compile(r"(\]\()([^)#\s:]+)(#[^)\s]*)?(\))")
+_LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -37,19 +37,17 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def _moved(text: str, source: Path) -> str:
     def link(found: re.Match[str]) -> str:
-        before, target, anchor, after = found.groups()
-        return before + _page(target, source) + (anchor or "") + after
+        image, words, target, anchor = found.groups()
+        page = _page(target, source)
+        # What is in the repository alone, such as code, is only named.
+        return words if page is None else f"{image}[{words}]({page}{anchor or ''})"
 
     return _LINK.sub(link, text)
 
 
-def _page(target: str, source: Path) -> str:
+def _page(target: str, source: Path) -> str | None:
     path = (source.parent / target).resolve()
-    if not path.is_relative_to(ROOT):
-        return target
     name = path.relative_to(ROOT).as_posix()
     if name in PAGES:
         return PAGES[name]
-    if name.startswith("docs/"):
-        return name.removeprefix("docs/")
-    return target
+    return name.removeprefix("docs/") if name.startswith("docs/") else None

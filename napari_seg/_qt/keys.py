@@ -66,6 +66,7 @@ _NAPARIS = {
 }
 _UNDO = (("Ctrl+Z", "Undo a stroke"), ("Ctrl+Shift+Z", "Redo it"))
 _CLASSES = 10
+_ROW_HEIGHT = 24
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ class _Sheet(QDialog):
         table.setAccessibleName("Keys")
         table.setHorizontalHeaderLabels(["Key", "With the image in focus"])
         table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
         table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         table.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
         for number, texts in enumerate(rows):

@@ -70,7 +70,7 @@ def accept(person: Person) -> None:
 
 def test_through_a_folder(person: Person, folder: Path) -> None:
     assert [row[:2] for row in rows(person)] == [
-        ["● 0.tif", "new"],
+        ["●\N{NO-BREAK SPACE}0.tif", "new"],
         ["1.tif", "new"],
         ["2.tif", "new"],
     ]
@@ -79,12 +79,12 @@ def test_through_a_folder(person: Person, folder: Path) -> None:
     first = person.predict().data.copy()
     accept(person)
     person.wait(lambda: rows(person)[0][1] == "corrected")
-    assert rows(person)[0][2:] == ["100%", "1.000", "1.000"]
+    assert rows(person)[0][2:] == ["100%", "1.00", "1.00"]
 
     hands.press_key(
         person.viewer, Qt.Key.Key_PageDown, Qt.KeyboardModifier.ShiftModifier
     )
-    person.wait(lambda: rows(person)[1][0] == "● 1.tif")
+    person.wait(lambda: rows(person)[1][0] == "●\N{NO-BREAK SPACE}1.tif")
     # One image and one mask at a time.
     assert images(person) == ["1"]
     assert not masks(person)
@@ -128,7 +128,7 @@ def test_all_of_it_is_there_on_another_day(
     accept(person)
     hands.press_button(person.find(QCheckBox, "batch_done_check"))
     person.dock.batch.open(folder)
-    assert rows(person)[0][:3] == ["● 0.tif", "done", "100%"]
+    assert rows(person)[0][:3] == ["●\N{NO-BREAK SPACE}0.tif", "done", "100%"]
     person.wait(lambda: masks(person) == ["0 mask"])
     assert "reviewed 100%" in person.text("review_label")
     assert not person.failures

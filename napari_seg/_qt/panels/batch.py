@@ -23,7 +23,7 @@ from napari_seg.workspace.batch import BatchImage
 
 __all__ = ["BatchPanel"]
 
-_COLUMNS = ("Image", "State", "Reviewed", "IoU", "Dice")
+_COLUMNS = ("Image", "State", "Rev.", "IoU", "Dice")
 _ROW_HEIGHT = 22
 _ROWS = 7
 _NO_FOLDER = "Open a folder first."
@@ -95,8 +95,8 @@ class BatchPanel(Panel):
         table.setObjectName("batch_table")
         table.setAccessibleName("Images of the folder")
         table.setToolTip(
-            "IoU and Dice compare the prediction with what you accepted. Double-click "
-            "on an image to turn to it."
+            "How much of each image was reviewed, and mean IoU and Dice of the "
+            "prediction in there. Double-click on an image to turn to it."
         )
         table.setHorizontalHeaderLabels(_COLUMNS)
         table.verticalHeader().hide()
@@ -104,6 +104,7 @@ class BatchPanel(Panel):
         table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         table.setSelectionBehavior(QTableWidget.SelectionBehavior.SelectRows)
         table.setSelectionMode(QTableWidget.SelectionMode.SingleSelection)
+        table.setWordWrap(False)
         table.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         header = table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
@@ -168,11 +169,13 @@ class BatchPanel(Panel):
         for row, image in enumerate(images):
             state = "predicting…" if row == predicting else image.state
             texts = (
-                f"● {image.path.name}" if row == current else image.path.name,
+                f"●\N{NO-BREAK SPACE}{image.path.name}"
+                if row == current
+                else image.path.name,
                 state,
                 f"{image.reviewed:.0%}",
-                "–" if image.iou is None else f"{image.iou:.3f}",
-                "–" if image.dice is None else f"{image.dice:.3f}",
+                "–" if image.iou is None else f"{image.iou:.2f}",
+                "–" if image.dice is None else f"{image.dice:.2f}",
             )
             for column, text in enumerate(texts):
                 self._set(row, column, text)

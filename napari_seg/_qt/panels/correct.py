@@ -12,7 +12,7 @@ from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QListWidget, QListWidgetItem
 
 from napari_seg._qt.panels.bar import Bar
-from napari_seg._qt.panels.common import Panel, button, gate, small_label
+from napari_seg._qt.panels.common import Panel, button, gate, link, small_label
 from napari_seg._qt.panels.review import ReviewButtons
 from napari_seg.workspace.words import quantity
 
@@ -157,10 +157,12 @@ class CorrectPanel(Panel):
         for class_id, row in enumerate(rows):
             item = self.classes.item(class_id)
             item.setText(row.text(class_id))
-            # The background has no colour in the mask that could be hidden.
-            if class_id > 0:
-                states = Qt.CheckState
-                item.setCheckState(states.Checked if row.visible else states.Unchecked)
+            # The background is never drawn in the mask.
+            shown = row.visible and class_id > 0
+            states = Qt.CheckState
+            item.setCheckState(states.Checked if shown else states.Unchecked)
+            if class_id == 0:
+                item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsUserCheckable)
             item.setIcon(_swatch(row.color))
         self.classes.setCurrentRow(chosen if chosen < len(rows) else -1)
         self.classes.blockSignals(False)
@@ -176,8 +178,8 @@ class CorrectPanel(Panel):
         """Show where the work is saved, with a link to the folder."""
         self.project.setVisible(folder is not None)
         if folder is not None:
-            link = f'<a href="{folder.as_uri()}">{escape(folder.name)}</a>'
-            self.project.setText(f"Project: {link}")
+            words = link(folder.as_uri(), escape(folder.name))
+            self.project.setText(f"Project: {words}")
             self.project.setToolTip(str(folder))
 
     def show_uncertainty(self, *, on: bool) -> None:

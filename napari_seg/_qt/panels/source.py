@@ -155,8 +155,8 @@ class SourcePanel(Panel):
         form.addRow("Zoom", self._zoom_row())
         form.addRow("", self.imagenet)
         where = QHBoxLayout()
-        where.addWidget(self.run_on)
-        where.addWidget(self.device)
+        where.addWidget(self.run_on, 2)
+        where.addWidget(self.device, 3)
         form.addRow("Run on", where)
         self.rows.addLayout(form)
         self._form = form

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
-from napari_seg._qt.panels.common import Panel, button
+from napari_seg._qt.panels.common import Panel, button, link
 
 __all__ = ["WelcomePanel"]
 
@@ -17,7 +17,7 @@ with it.</li>
 <li>Press <b>Fine-tune</b>, and look at what the model has learned from you.</li>
 </ol>
 """
-_CHECK = '<a href="doctor">Something does not work? Check this computer…</a>'
+_CHECK = link("doctor", "Something does not work? Check this computer…")
 
 
 class WelcomePanel(Panel):

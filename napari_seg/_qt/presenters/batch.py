@@ -64,6 +64,9 @@ class BatchPresenter:
         self._leave()
         self._batch.open(folder)
         if self._batch.images:
+            # They would shine through, or hide what comes.
+            for layer in self._link.viewer.layers:
+                layer.visible = False
             self._panel.section.expand(animate=False)
             self.turn_to(0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QInputDialog, QLineEdit
 
-from napari_seg._qt.palette import OKABE_ITO
+from napari_seg._qt.panels.common import link
 from napari_seg._qt.panels.source import SourcePanel
 from napari_seg.workspace import Workspace
 
@@ -43,8 +43,7 @@ class ComputersPresenter:
         self._panel.show_computers(computers.known, computers.address)
         text = computers.text or self._here
         if text.startswith("CPU"):
-            style = f"color: {OKABE_ITO[1]}"
-            text += f' · <a href="gpu" style="{style}">no GPU?</a>'
+            text += f" · {link('gpu', 'no GPU?')}"
         self._panel.device.setText(text)
 
     def _choose(self, address: str | None) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
 
-from napari_seg._qt.palette import OKABE_ITO
+from napari_seg._qt.panels.common import link
 from napari_seg._qt.panels.source import SourcePanel
 from napari_seg._qt.sketch import Sketch
 from napari_seg._qt.viewer_link import ViewerLink
@@ -33,7 +33,6 @@ __all__ = ["SourcePresenter"]
 
 #: Milliseconds between two looks at what is on the screen.
 _GLANCE = 100
-_HINT = "Open an image, or try File › Open Sample › napari-seg."
 
 
 class SourcePresenter:
@@ -210,7 +209,8 @@ class SourcePresenter:
         self._show_models()
         session = workspace.session
         if self.layer is None:
-            panel.axes.setText(_HINT)
+            # The first steps stand above.
+            panel.axes.setText("")
         elif workspace.misfit:
             panel.axes.setText(workspace.misfit)
         elif session is not None:
@@ -268,15 +268,9 @@ def _by_hand(file: PublishedFile) -> str:
     """Say how to get a file that could not be fetched."""
     folder = file.path.parent.as_uri()
     return (
-        f"Not fetched. Get {_link(file.address, 'this file')} in another way and put "
-        f"it into {_link(folder, 'this folder')}."
+        f"Not fetched. Get {link(file.address, 'this file')} in another way and put "
+        f"it into {link(folder, 'this folder')}."
     )
-
-
-def _link(address: str, words: str) -> str:
-    # The blue of links disappears on a dark ground.
-    style = f"color: {OKABE_ITO[1]}"
-    return f'<a href="{address}" title="{address}" style="{style}">{words}</a>'
 
 
 def _saved_text(saved_at: float) -> str:
