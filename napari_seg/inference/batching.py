@@ -30,6 +30,8 @@ class BatchTrial:
     ----------
     device : torch.device
         On the CPU tiles stay alone: together they only fill the caches.
+    fixed : int or None
+        Their number, where nothing is to be tried; less if memory runs out.
 
     Attributes
     ----------
@@ -37,9 +39,9 @@ class BatchTrial:
         Tiles to compute at once.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.size = 1
-        self._growing = device.type == "cuda"
+    def __init__(self, device: torch.device, fixed: int | None = None) -> None:
+        self.size = fixed or 1
+        self._growing = device.type == "cuda" and fixed is None
         self._fastest = float("inf")
 
     def took(self, seconds: float, count: int) -> None:

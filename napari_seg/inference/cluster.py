@@ -243,7 +243,7 @@ class Cluster:
         device : str
             As the workers know it; ``auto`` is the best that each has.
         options : PredictOptions or None
-            Zoom and mirror images.
+            Zoom, mirror images, precision.
 
         Returns
         -------
@@ -257,7 +257,8 @@ class Cluster:
         """
         options = options or PredictOptions()
         spec, weights = packed = pack_model(model)
-        told = repr((spec, device, options.zoom, options.flips)).encode()
+        kept = options.zoom, options.flips, options.precision
+        told = repr((spec, device, kept)).encode()
         name = f"napari-seg {hashlib.sha256(told + weights).hexdigest()[:16]}"
         if name != self._loaded:
             try:

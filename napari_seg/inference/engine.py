@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -19,6 +19,7 @@ from napari_seg.inference.agenda import Agenda, Batch, Index, Look
 from napari_seg.inference.axes import AxesReading, Box, is_lazy
 from napari_seg.inference.batching import BatchTrial, ReadAhead
 from napari_seg.inference.device import describe_device, is_out_of_memory
+from napari_seg.inference.heap import kept_blocks
 from napari_seg.inference.normalization import lattice_of_boxes, normalize
 from napari_seg.inference.runner import Context, TileRunner
 from napari_seg.inference.tiling import Tile, clip_box, read_area, split_tile
@@ -127,6 +128,8 @@ class Job:
         Refinement of the probabilities.
     confidence : bool
         Whether to return it.
+    batch : int or None
+        Tiles computed at once; None finds it by trial.
     openvino : bool
         Whether OpenVINO computes.
     contexts : mapping
@@ -143,6 +146,7 @@ class Job:
     least: int
     crf: CRFOptions | None
     confidence: bool
+    batch: int | None = None
     openvino: bool = False
     look: Look | None = None
     contexts: Mapping[Index, Context | None] = field(default_factory=dict)
@@ -159,7 +163,10 @@ class Job:
             runner.compile()
         # Reading an array in memory takes no time that could be saved on a CPU.
         ahead = self.pixels.lazy or runner.device.type == "cuda"
-        with closing(ReadAhead(self.read, ahead=ahead)) as reader:
+        # OpenVINO plans its memory by itself.
+        on_heap = runner.device.type == "cpu" and not self.openvino
+        kept = kept_blocks() if on_heap else nullcontext()
+        with kept, closing(ReadAhead(self.read, ahead=ahead)) as reader:
             yield from _Run(self, runner, reader).results()
 
     def read(self, batch: Batch) -> list[NDArray[np.float32]]:
@@ -261,7 +268,7 @@ class _Run:
     def __init__(self, job: Job, runner: TileRunner, reader: ReadAhead) -> None:
         self._job, self._runner, self._reader = job, runner, reader
         self._agenda = Agenda(job.indices, job.tiles, job.look)
-        self._trial = BatchTrial(runner.device)
+        self._trial = BatchTrial(runner.device, job.batch)
         self._largest = float("inf")
         self._contexts = dict(job.contexts)
         self._done, self._total = 0, len(job.indices) * len(job.tiles)

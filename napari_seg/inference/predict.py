@@ -75,6 +75,21 @@ class PredictOptions(Options):
         step=0.1,
         unit="×",
     )
+    batch: int | None = option(
+        None,
+        "Batch",
+        "Tiles computed at once. Automatic: one on a CPU; on a GPU as many as make it "
+        "faster.",
+        minimum=1,
+        maximum=256,
+    )
+    precision: str = option(
+        "auto",
+        "Precision",
+        "Numbers that the network computes with. Automatic: 16 bits where a GPU is "
+        "faster with them, else 32.",
+        choices=("auto", "float32", "bfloat16"),
+    )
     crf: bool = option(
         False,
         "Sharpen edges (CRF)",
@@ -235,7 +250,7 @@ def stream(
     model, image, axes, rgb, channels, device
         As in :func:`predict`.
     options : PredictOptions or None
-        Tile, halo, CRF, mirror images, confidence, runtime.
+        Tile, halo, batch, precision, CRF, mirror images, confidence, runtime.
     look : callable or None
         Asked before each tile for the plane and the rows and columns that are on the
         screen now. They come first, from the middle of the screen outwards, then what
@@ -311,7 +326,14 @@ def make_runner(
 ) -> TileRunner:
     """Return what computes tiles with these options; `model` is left as it is."""
     zoom = Zoom.near(options.zoom)
-    return TileRunner(model, device, cancelled, flips=options.flips, zoom=zoom)
+    return TileRunner(
+        model,
+        device,
+        cancelled,
+        flips=options.flips,
+        zoom=zoom,
+        precision=options.precision,
+    )
 
 
 def plan(
@@ -357,6 +379,8 @@ def plan(
     area = len(places) * sum(map(read_area, tiles))
     if ranges is None:
         ranges = channel_ranges(image, reading, runner.model.spec.normalization)
+    # OpenVINO computes with 32 bits.
+    undecided = options.runtime == "auto" and options.precision != "bfloat16"
     return Job(
         pixels=ImagePixels(image, reading),
         reading=reading,
@@ -368,12 +392,9 @@ def plan(
         least=grid.least,
         crf=options.crf_options if options.crf else None,
         confidence=options.confidence,
+        batch=options.batch,
         openvino=options.runtime == "openvino"
-        or (
-            options.runtime == "auto"
-            and look is None
-            and _is_large(runner, area, cores)
-        ),
+        or (undecided and look is None and _is_large(runner, area, cores)),
         look=look,
     )
 

@@ -625,3 +625,28 @@ def test_wide_networks_get_smaller_tiles() -> None:
     assert large.macs == pytest.approx(16 * small.macs, rel=0.1)
     assert large.budget(cpu) < small.budget(cpu)
     assert large.limit(cpu) == pytest.approx(small.limit(cpu) / 4)
+
+
+def test_batches_and_precision_on_request(unet: SegmentationModel) -> None:
+    image = smooth_image(200, 300)
+    shapes: list[torch.Size] = []
+    dtypes: set[torch.dtype] = set()
+
+    def watch(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        shapes.append(inputs[0].shape)
+
+    def listen(_: nn.Module, __: Any, output: Tensor) -> None:
+        dtypes.add(output.dtype)
+
+    expected = predict(unet, image, device="cpu", tile=64).labels
+    unet.register_forward_pre_hook(watch)
+    next(m for m in unet.modules() if isinstance(m, nn.Conv2d)).register_forward_hook(
+        listen
+    )
+    options = PredictOptions(tile=64, batch=4, precision="bfloat16")
+    labels = np.zeros_like(expected)
+    for tile in stream(unet, image, device="cpu", options=options):
+        labels[tile.region] = tile.labels
+    assert max(shape[0] for shape in shapes) > 1
+    assert torch.bfloat16 in dtypes
+    assert np.mean(labels != expected) < 0.05

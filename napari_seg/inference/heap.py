@@ -1,0 +1,65 @@
+"""Memory of large tensors, kept from one tile to the next.
+
+glibc hands blocks above 32 MiB back to the system when they are freed. For the feature
+maps of a tile that means fresh pages, cleared one by one, for every layer: a seventh of
+the time of a U-Net's tile of 0.6 megapixels (two cores, torch 2.13).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+__all__ = ["kept_blocks"]
+
+# Parameters of mallopt, in glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_LARGE = 1 << 30
+#: Where glibc itself ends up in a program that frees large blocks.
+_USUAL = 32 << 20
+
+_lock = threading.Lock()
+_users = 0
+
+
+@contextmanager
+def kept_blocks() -> Iterator[None]:
+    """Keep freed memory of any size until the end, when it is handed back.
+
+    May be nested, and entered on several threads. Without glibc nothing happens.
+    """
+    _count(1)
+    try:
+        yield
+    finally:
+        _count(-1)
+
+
+def _count(change: int) -> None:
+    """Take in that so many more are computing; the first and the last one matter."""
+    global _users
+    libc = _glibc()
+    with _lock:
+        before, _users = _users, _users + change
+        if libc is None or (before and _users):
+            return
+        threshold = _LARGE if _users else _USUAL
+        libc.mallopt(_MMAP_THRESHOLD, threshold)
+        libc.mallopt(_TRIM_THRESHOLD, threshold)
+        if not _users:
+            libc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> Any:
+    """Return glibc, None where something else allocates memory."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+    has_both = hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")
+    return libc if has_both else None

@@ -1,0 +1,50 @@
+"""Memory of large blocks, kept and handed back."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_seg.inference import heap
+from napari_seg.inference.heap import kept_blocks
+
+SIZE = 64 << 20
+linux = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="glibc is on Linux alone"
+)
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def use_and_free() -> None:
+    np.ones(SIZE, np.uint8)
+
+
+@linux
+def test_kept_inside_and_handed_back_at_the_end() -> None:
+    use_and_free()
+    before = resident()
+    with kept_blocks():
+        use_and_free()
+        assert resident() - before > SIZE // 2
+        with kept_blocks():
+            pass
+        # The inner one has ended; the outer one still computes.
+        assert resident() - before > SIZE // 2
+    assert resident() - before < SIZE // 2
+    use_and_free()
+    assert resident() - before < SIZE // 2
+
+
+def test_where_there_is_no_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    heap._glibc.cache_clear()
+    with kept_blocks():
+        assert heap._glibc() is None
+    monkeypatch.undo()
+    heap._glibc.cache_clear()
