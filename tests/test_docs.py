@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import yaml
 
 from napari_seg.cli.parser import COMMANDS, build_parser
 
@@ -71,6 +72,12 @@ def test_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = "\n".join(_blocks(page.relative_to(ROOT), "python"))
     exec(compile(BUDGET.sub("steps=2", code), page, "exec"), {})
+
+
+def test_every_page_is_in_the_site():
+    told = yaml.safe_load(_text("mkdocs.yml"))["nav"]
+    listed = {page for entry in told for page in entry.values()}
+    assert listed >= {path.name for path in ROOT.glob("docs/*.md")}
 
 
 def test_scores_are_those_that_the_page_tells():

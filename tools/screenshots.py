@@ -1,7 +1,9 @@
 """Pictures of the running program for README and docs, taken during the tour.
 
 ``make screenshots``, or on a desktop ``python tools/screenshots.py FOLDER``: writes
-``dock.png``, the window after fine-tuning, and ``panels.png``, the whole dock.  The
+``dock.png``, the window after fine-tuning, ``panels.png``, the whole dock,
+``folder.png``, its list of images, and ``first.png``, what it says before there is an
+image; each in the dark theme and, with ``-light`` in its name, in the light one.  The
 figures in them are those of the run.
 """
 
@@ -12,15 +14,17 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import napari
 import numpy as np
+import tifffile
 from PIL import Image
 from qtpy.QtCore import QBuffer, QIODevice
 from qtpy.QtGui import QPixmap
-from qtpy.QtWidgets import QApplication, QDoubleSpinBox, QScrollArea
+from qtpy.QtWidgets import QApplication, QDoubleSpinBox, QScrollArea, QWidget
 
 from napari_seg import samples
 from napari_seg._qt.app import show_dock
@@ -40,18 +44,59 @@ class PhotographedTour(Tour):
     def _picture(self, path: Path) -> None:
         self._viewer.camera.center = CENTRE
         self._viewer.camera.zoom = ZOOM
-        self._settle()
-        window = self._viewer.screenshot(canvas_only=False, flash=False)
-        save(Image.fromarray(window).convert("RGB"), path)
+        # Notifications fade meanwhile.
+        settle(8)
         panels = self._dock.findChild(QScrollArea).widget()
-        save(as_image(panels.grab()), path.with_name("panels.png"))
+        for ending in themes(self._viewer):
+            window = self._viewer.screenshot(canvas_only=False, flash=False)
+            name = f"{path.stem}{ending}.png"
+            save(Image.fromarray(window).convert("RGB"), path.with_name(name))
+            save(as_image(panels.grab()), path.with_name(f"panels{ending}.png"))
 
-    def _settle(self) -> None:
-        """Let notifications fade and curves be drawn."""
-        end = time.monotonic() + 8
-        while time.monotonic() < end:
-            QApplication.processEvents()
-            time.sleep(0.02)
+
+def settle(seconds: float) -> None:
+    """Let Qt draw, and what was begun go on."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QApplication.processEvents()
+        time.sleep(0.02)
+
+
+def themes(viewer: napari.Viewer) -> Iterator[str]:
+    """Go through the themes; yield what stands at the end of a picture's name."""
+    for theme, ending in (("light", "-light"), ("dark", "")):
+        viewer.theme = theme
+        settle(1)
+        yield ending
+
+
+def photograph_folder(viewer: napari.Viewer, folder: Path) -> None:
+    """Take pictures of an empty dock, and of one with a folder of images."""
+    dock = show_dock(viewer)
+    settle(4)
+    for ending in themes(viewer):
+        save(as_image(dock.grab()), folder / f"first{ending}.png")
+    with tempfile.TemporaryDirectory() as images:
+        for number in range(5):
+            sample = samples.synthetic_nuclei((256, 256), n=25, seed=number)
+            tifffile.imwrite(
+                Path(images) / f"plate_A{number + 1:02d}.tif", sample.image
+            )
+        dock.batch.open(Path(images))
+        for _ in range(2):
+            dock.source.predict_all()
+            settle(3)
+            dock.findChild(QWidget, "accept_view_button").click()
+            settle(1)
+            dock.batch.step(1)
+            settle(1)
+        dock.workspace.batch.mark_done(True)
+        dock.workspace.batch.predict_all()
+        settle(5)
+        panel = dock.findChild(QWidget, "batch_section")
+        for ending in themes(viewer):
+            save(as_image(panel.grab()), folder / f"folder{ending}.png")
+        dock.shut_down()
 
 
 def as_image(pixmap: QPixmap) -> Image.Image:
@@ -95,6 +140,9 @@ def main() -> None:
         finally:
             dock.shut_down()
             viewer.close()
+        other = napari.Viewer(title="napari")
+        photograph_folder(other, given.folder)
+        other.close()
 
 
 def say(text: object) -> None:
