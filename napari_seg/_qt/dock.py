@@ -145,7 +145,12 @@ class SegmentationDock(QWidget):
 
     def _batch(self) -> BatchPresenter:
         self.batch = BatchPresenter(
-            self._batch_panel, self.workspace, self.link, self.source, self.mask_view
+            self._batch_panel,
+            self.workspace,
+            self.link,
+            self.source,
+            self.mask_view,
+            self._runner,
         )
         return self.batch
 

@@ -42,7 +42,7 @@ def person(
     section.expand(animate=False)
     person.dock._scroll.ensureWidgetVisible(section)
     hands.press_button(person.button("batch_open_button"))
-    person.wait(lambda: bool(person.viewer.layers))
+    wait_for(person, 0)
     yield person
     person.leave()
 
@@ -68,6 +68,15 @@ def accept(person: Person) -> None:
     person.wait(lambda: "reviewed 100%" in person.text("review_label"))
 
 
+def turn(person: Person, place: int, button: str) -> None:
+    hands.press_button(person.button(button))
+    wait_for(person, place)
+
+
+def wait_for(person: Person, place: int) -> None:
+    person.wait(lambda: rows(person)[place][0].startswith("●"), what="the image")
+
+
 def test_through_a_folder(person: Person, folder: Path) -> None:
     assert [row[:2] for row in rows(person)] == [
         ["●\N{NO-BREAK SPACE}0.tif", "new"],
@@ -84,7 +93,7 @@ def test_through_a_folder(person: Person, folder: Path) -> None:
     hands.press_key(
         person.viewer, Qt.Key.Key_PageDown, Qt.KeyboardModifier.ShiftModifier
     )
-    person.wait(lambda: rows(person)[1][0] == "●\N{NO-BREAK SPACE}1.tif")
+    wait_for(person, 1)
     # One image and one mask at a time.
     assert images(person) == ["1"]
     assert not masks(person)
@@ -93,7 +102,7 @@ def test_through_a_folder(person: Person, folder: Path) -> None:
     assert rows(person)[1][1] == "done"
 
     # Back: the mask and what was accepted are there without being asked for.
-    hands.press_button(person.button("batch_previous_button"))
+    turn(person, 0, "batch_previous_button")
     person.wait(lambda: masks(person) == ["0 mask"])
     np.testing.assert_array_equal(person.mask.data, first)
     assert "reviewed 100%" in person.text("review_label")
@@ -113,7 +122,7 @@ def test_all_images_are_predicted_unseen(person: Person, folder: Path) -> None:
     person.wait(lambda: all(row[1] == "predicted" for row in rows(person)))
     person.wait(lambda: not person.workspace.batch.busy)
     assert images(person) == ["0"]
-    hands.press_button(person.button("batch_next_button"))
+    turn(person, 1, "batch_next_button")
     person.wait(lambda: masks(person) == ["1 mask"])
     assert person.mask.data.any()
     unseen = person.mask.data.copy()
@@ -128,6 +137,7 @@ def test_all_of_it_is_there_on_another_day(
     accept(person)
     hands.press_button(person.find(QCheckBox, "batch_done_check"))
     person.dock.batch.open(folder)
+    wait_for(person, 0)
     assert rows(person)[0][:3] == ["●\N{NO-BREAK SPACE}0.tif", "done", "100%"]
     person.wait(lambda: masks(person) == ["0 mask"])
     assert "reviewed 100%" in person.text("review_label")
@@ -137,6 +147,7 @@ def test_all_of_it_is_there_on_another_day(
 def test_a_file_that_is_no_image(person: Person, folder: Path) -> None:
     (folder / "0b.tif").write_bytes(b"no image")
     person.dock.batch.open(folder)
+    wait_for(person, 0)
     person.predict()
     hands.press_button(person.button("batch_predict_button"))
     person.wait(lambda: not person.workspace.batch.busy)
@@ -189,10 +200,10 @@ def test_an_empty_folder(
 
 
 def test_fine_tuning_learns_from_all_of_them(person: Person) -> None:
-    for _ in range(2):
+    for place in (1, 2):
         person.predict()
         accept(person)
-        hands.press_button(person.button("batch_next_button"))
+        turn(person, place, "batch_next_button")
     person.predict()
     accept(person)
     person.wait(lambda: person.dock._runner.running == 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
@@ -162,12 +162,15 @@ class BatchPanel(Panel):
         self.table.setVisible(bool(name))
 
     def show_images(
-        self, images: Sequence[BatchImage], current: int | None, predicting: int | None
+        self,
+        images: Sequence[BatchImage],
+        current: int | None,
+        busy: Mapping[int, str],
     ) -> None:
-        """List the images; the one that is looked at is marked."""
+        """List the images; `busy` says what is happening to some of them."""
         self.table.setRowCount(len(images))
         for row, image in enumerate(images):
-            state = "predicting…" if row == predicting else image.state
+            state = busy.get(row, image.state)
             texts = (
                 f"●\N{NO-BREAK SPACE}{image.path.name}"
                 if row == current

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from napari_seg.corrections.durable import write_atomically
 from napari_seg.errors import ImageError, StorageError
 from napari_seg.folders import bare_name
 from napari_seg.workspace import ImageSource, Workspace
+from napari_seg.workspace.tasks import Job, Runner, Task
 
 __all__ = ["BatchPresenter"]
 
@@ -33,9 +35,12 @@ class BatchPresenter:
         link: ViewerLink,
         source: SourcePresenter,
         mask: MaskView,
+        runner: Runner,
     ) -> None:
         self._panel, self._workspace = panel, workspace
         self._link, self._source, self._mask = link, source, mask
+        self._runner = runner
+        self._opening: tuple[int, Task] | None = None
         self._batch = workspace.batch
         self._layer: Image | None = None
         self._batch.read = _read
@@ -53,6 +58,7 @@ class BatchPresenter:
 
     def stop(self) -> None:
         """Show nothing any more."""
+        self._stop_opening()
         self._batch.changed.disconnect(self.show)
         self._batch.progress.disconnect(self._panel.show_progress)
         self._link.imagesChanged.disconnect(self._layers_changed)
@@ -78,12 +84,42 @@ class BatchPresenter:
 
     def turn_to(self, place: int) -> None:
         """Look at an image of the folder; what was done on the one before is saved."""
+        self._stop_opening()
         if place == self._batch.current and self._layer is not None:
             return
+        path = self._batch.images[place].path
+
+        def job() -> Job:
+            yield _read(path)
+
+        task = self._runner(
+            job(),
+            on_item=partial(self._opened, place),
+            on_done=lambda: None,
+            on_error=self._not_opened,
+        )
+        # Without threads it is there by now.
+        if self._batch.current != place:
+            self._opening = (place, task)
+            self.show()
+
+    def _stop_opening(self) -> None:
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening[1].cancel()
+
+    def _not_opened(self, error: Exception) -> None:
+        self._opening = None
+        show_failure(error)
+        self.show()
+
+    def _opened(self, place: int, file: _File) -> None:
+        """Show an image that was read."""
+        self._opening = None
         try:
-            layer = _layer(_read(self._batch.images[place].path))
+            layer = _layer(file)
         except ImageError as error:
-            show_failure(error)
+            self._not_opened(error)
             return
         before, self._layer = self._layer, layer
         self._link.viewer.add_layer(layer)
@@ -95,6 +131,7 @@ class BatchPresenter:
         self._link.viewer.reset_view()
 
     def _leave(self) -> None:
+        self._stop_opening()
         layer, self._layer = self._layer, None
         self._remove(layer)
 
@@ -120,7 +157,10 @@ class BatchPresenter:
         panel.show_folder(
             "" if batch.folder is None else batch.folder.name, busy=batch.busy
         )
-        panel.show_images(batch.images, batch.current, batch.predicting)
+        busy = {} if batch.predicting is None else {batch.predicting: "predicting…"}
+        if self._opening is not None:
+            busy[self._opening[0]] = "opening…"
+        panel.show_images(batch.images, batch.current, busy)
         panel.show_ends(
             first=batch.next_place(-1) is None, last=batch.next_place(1) is None
         )
