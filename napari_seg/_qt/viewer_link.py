@@ -153,6 +153,21 @@ class ViewerLink(QObject):
         shown = [axis - (dims.ndim - len(world)) for axis in dims.displayed]
         camera(self.viewer).center = tuple(world[axis] for axis in shown)
 
+    def fit(self, layer: Image) -> None:
+        """Show the whole of a layer, whatever else there is, hidden or not."""
+        self.viewer.reset_view()
+        axes = [axis - self.viewer.dims.ndim for axis in self.viewer.dims.displayed]
+        if min(axes) < -layer.ndim:
+            return
+        everything, corners = (
+            extent.world[:, axes]
+            for extent in (self.viewer.layers.extent, layer.extent)
+        )
+        larger = np.ptp(everything, axis=0) / np.maximum(np.ptp(corners, axis=0), 1e-9)
+        view = camera(self.viewer)
+        view.center = tuple(corners.mean(0))
+        view.zoom *= larger[-2:].min()
+
     def disconnect_all(self) -> None:
         """Forget the viewer."""
         events = self.viewer.layers.events

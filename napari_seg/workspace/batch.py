@@ -310,8 +310,7 @@ class Batch:
     def _report(self, share: float) -> None:
         if self.predicting is not None:
             done = self._asked - len(self._queue) - 1
-            name = self.images[self.predicting].path.name
-            text = f"{name}, {done + 1} of {self._asked}"
+            text = f"image {done + 1} of {self._asked}"
             self.progress.emit(((done + share) / max(self._asked, 1), text))
 
     def _read_one(self, read: Any) -> None:

@@ -186,6 +186,21 @@ def test_the_table_as_a_file(
     assert lines[2] == "1.tif,new,0.0000,,"
 
 
+def test_an_image_fills_the_view_whatever_else_there_is(
+    person: Person, folder: Path
+) -> None:
+    hands.settle(0.2)
+    alone = person.camera.zoom
+    person.viewer.add_image(np.zeros((4 * SIDE, 4 * SIDE), np.uint8), name="large")
+    person.dock.batch.open(folder)
+    wait_for(person, 0)
+    person.wait(lambda: images(person)[-1] == "0")
+    hands.settle(0.2)
+    assert not person.viewer.layers["large"].visible
+    assert person.camera.zoom == pytest.approx(alone, rel=0.05)
+    assert person.camera.center[-2:] == pytest.approx(((SIDE - 1) / 2,) * 2, abs=1)
+
+
 def test_an_empty_folder(
     person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,10 +154,8 @@ class SourcePanel(Panel):
         form.addRow("Slices", self.slices)
         form.addRow("Zoom", self._zoom_row())
         form.addRow("", self.imagenet)
-        where = QHBoxLayout()
-        where.addWidget(self.run_on, 2)
-        where.addWidget(self.device, 3)
-        form.addRow("Run on", where)
+        form.addRow("Run on", self.run_on)
+        form.addRow("", self.device)
         self.rows.addLayout(form)
         self._form = form
         # Not in the form, which gives a wrapping label twice the height it needs.

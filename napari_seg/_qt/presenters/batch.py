@@ -128,7 +128,7 @@ class BatchPresenter:
         )
         self._batch.turned_to(place)
         self._remove(before)
-        self._link.viewer.reset_view()
+        self._link.fit(layer)
 
     def _leave(self) -> None:
         self._stop_opening()
