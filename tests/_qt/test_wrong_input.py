@@ -67,7 +67,7 @@ def _refused(person: Person, *words: str) -> None:
 
 def test_no_image(empty: Person) -> None:
     _refused(empty, "Open an image", "Open Sample")
-    assert "Open an image" in empty.text("axes_label")
+    assert "Open an image" in empty.text("welcome_label")
     for name in ("accept_view_button", "finetune_button", "export_button"):
         assert not empty.button(name).isEnabled()
         assert empty.button(name).toolTip()

@@ -20,6 +20,8 @@ __all__ = ["ClassRow", "CorrectPanel"]
 
 _ROW_HEIGHT = 22
 _MOST_ROWS = 6
+#: Letters of a name in a line of its own.
+_LONGEST = 32
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class CorrectPanel(Panel):
         """Show where the work is saved, with a link to the folder."""
         self.project.setVisible(folder is not None)
         if folder is not None:
-            words = link(folder.as_uri(), escape(folder.name))
+            words = link(folder.as_uri(), escape(_shortened(folder.name)))
             self.project.setText(f"Project: {words}")
             self.project.setToolTip(str(folder))
 
@@ -206,6 +208,14 @@ class CorrectPanel(Panel):
         self.classes.setEnabled(not review)
         if review:
             self.facts.setText(review)
+
+
+def _shortened(name: str) -> str:
+    """Return a name that cannot be wrapped in a length that fits into a narrow dock."""
+    if len(name) <= _LONGEST:
+        return name
+    half = _LONGEST // 2
+    return f"{name[:half]}…{name[-half:]}"
 
 
 def _swatch(color: str) -> QIcon:
