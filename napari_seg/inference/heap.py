@@ -3,6 +3,9 @@
 glibc hands blocks above 32 MiB back to the system when they are freed. For the feature
 maps of a tile that means fresh pages, cleared one by one, for every layer: a seventh of
 the time of a U-Net's tile of 0.6 megapixels (two cores, torch 2.13).
+
+Not where napari is: some graphics drivers read memory that it has freed, which goes
+unnoticed until that memory is handed back, and then crash (its issues 6472 and 8471).
 """
 
 from __future__ import annotations
@@ -31,8 +34,12 @@ _users = 0
 def kept_blocks() -> Iterator[None]:
     """Keep freed memory of any size until the end, when it is handed back.
 
-    May be nested, and entered on several threads. Without glibc nothing happens.
+    May be nested, and entered on several threads. Without glibc, or with napari in the
+    same process, nothing happens.
     """
+    if "napari" in sys.modules:
+        yield
+        return
     _count(1)
     try:
         yield

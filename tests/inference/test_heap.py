@@ -48,3 +48,15 @@ def test_where_there_is_no_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
         assert heap._glibc() is None
     monkeypatch.undo()
     heap._glibc.cache_clear()
+
+
+@linux
+def test_a_viewer_in_the_same_process_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "napari", sys)
+    use_and_free()
+    before = resident()
+    with kept_blocks():
+        use_and_free()
+        assert resident() - before < SIZE // 2
