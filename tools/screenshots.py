@@ -76,13 +76,14 @@ def photograph_folder(viewer: napari.Viewer, folder: Path) -> None:
     settle(4)
     for ending in themes(viewer):
         save(as_image(dock.grab()), folder / f"first{ending}.png")
-    with tempfile.TemporaryDirectory() as images:
+    with tempfile.TemporaryDirectory() as place:
+        images = Path(place) / "plate 7"
+        images.mkdir()
         for number in range(5):
             sample = samples.synthetic_nuclei((256, 256), n=25, seed=number)
-            tifffile.imwrite(
-                Path(images) / f"plate_A{number + 1:02d}.tif", sample.image
-            )
-        dock.batch.open(Path(images))
+            tifffile.imwrite(images / f"A{number + 1:02d}.tif", sample.image)
+        dock.batch.open(images)
+        settle(3)
         for _ in range(2):
             dock.source.predict_all()
             settle(3)

@@ -105,6 +105,9 @@ class CurvePlot(QWidget):
             axis.setTextPen(text)
         legend: Any = self._plot.getPlotItem().legend
         legend.setLabelTextColor(text)
+        for _, label in legend.items:
+            # pyqtgraph draws those that are there only when they get their text.
+            label.setText(label.text, color=text)
 
     def _draw(self) -> None:
         curves, self._pending = self._pending or {}, None

@@ -155,10 +155,10 @@ class SourcePanel(Panel):
         form.addRow("Zoom", self._zoom_row())
         form.addRow("", self.imagenet)
         form.addRow("Run on", self.run_on)
-        form.addRow("", self.device)
         self.rows.addLayout(form)
         self._form = form
         # Not in the form, which gives a wrapping label twice the height it needs.
+        self.rows.addWidget(self.device)
         self.rows.addWidget(self.note)
         self.image.activated.connect(lambda _: self._emit(self.imageChosen, self.image))
         self.model.activated.connect(lambda _: self._emit(self.modelChosen, self.model))

@@ -215,6 +215,7 @@ class SourcePresenter:
             panel.axes.setText(workspace.misfit)
         elif session is not None:
             panel.axes.setText(session.reading.describe())
+        panel.reading.setVisible(self.layer is not None)
         self._show_reading()
         saved_at = workspace.past.saved_at
         panel.show_saved("" if saved_at is None else _saved_text(saved_at))
