@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -46,6 +47,9 @@ _MICROMETRES = {
     "millimetre": 1e3,
 }
 
+#: Modules of napari whose objects draw layers and what lies over them.
+_DRAWING = ("napari._vispy.layers", "napari._vispy.overlays")
+
 #: What people call axes.
 _AXIS_NAMES = {
     "t": "T",
@@ -82,6 +86,7 @@ class ViewerLink(QObject):
         events = viewer.layers.events
         events.inserted.connect(self._layers_changed)
         events.removed.connect(self._layers_changed)
+        events.removing.connect(self._removing)
         events.reordered.connect(self._layers_changed)
         viewer.events.theme.connect(self._theme_changed)
         for layer in viewer.layers:
@@ -93,6 +98,11 @@ class ViewerLink(QObject):
         elif event is not None and event.type == "removed":
             event.value.events.name.disconnect(self._layers_changed)
         self.imagesChanged.emit()
+
+    def _removing(self, event: Any) -> None:
+        layer = self.viewer.layers[event.index]
+        if isinstance(layer, Labels):
+            keep_drawing(self.viewer.layers, layer)
 
     def _theme_changed(self, _: Any = None) -> None:
         self.themeChanged.emit(self.viewer.theme)
@@ -173,6 +183,7 @@ class ViewerLink(QObject):
         events = self.viewer.layers.events
         events.inserted.disconnect(self._layers_changed)
         events.removed.disconnect(self._layers_changed)
+        events.removing.disconnect(self._removing)
         events.reordered.disconnect(self._layers_changed)
         self.viewer.events.theme.disconnect(self._theme_changed)
         for layer in self.viewer.layers:
@@ -210,21 +221,53 @@ def remove_shapes(layers: Any, layer: Shapes) -> None:
     the next layer is drawn for the first time (napari's issues 6472 and 8471; seen with
     0.9.2 on Mesa).
     """
-    if layer not in layers:
+    if layer in layers:
+        _keep_visuals(layers, layer.events)
+        layers.remove(layer)
+
+
+def keep_drawing(layers: Any, layer: Labels) -> None:
+    """Keep what draws a mask that is about to be removed, whoever removes it.
+
+    Its polygon tool is drawn as a Shapes layer is, and can crash as one does: see
+    :func:`remove_shapes`. It costs the memory of the mask on the graphics card until
+    the viewer is closed, so it is done only where these drivers are.
+    """
+    if not sys.platform.startswith("linux"):
         return
-    listeners = chain.from_iterable(e.callbacks for e in layer.events.emitters.values())
+    # napari has no public name for them; a plugin is handed the layer in a wrapper.
+    bare = getattr(layer, "__wrapped__", layer)
+    _keep_visuals(layers, bare.events)
+    for overlay in getattr(bare, "_overlays", {}).values():
+        _keep_visuals(layers, overlay.events)
+
+
+def _keep_visuals(layers: Any, events: Any) -> None:
+    """Keep alive what listens to these events in order to draw."""
     visuals = {
         id(owner): owner
-        for callback in listeners
-        if isinstance(callback, tuple) and (owner := callback[0]()) is not None
-        if type(owner).__module__.startswith("napari._vispy")
+        for owner in _listeners(events)
+        if type(owner).__module__.startswith(_DRAWING)
     }
     # With the list of layers, which is gone when the viewer is.
     layers.visuals_kept_by_napari_seg = [
         *getattr(layers, "visuals_kept_by_napari_seg", ()),
         *visuals.values(),
     ]
-    layers.remove(layer)
+
+
+def _listeners(events: Any) -> Iterator[object]:
+    """Yield whose methods are called: napari has two kinds of events."""
+    if hasattr(events, "emitters"):
+        for callback in chain.from_iterable(
+            emitter.callbacks for emitter in events.emitters.values()
+        ):
+            if isinstance(callback, tuple):
+                yield callback[0]()
+    else:
+        for signal in events.signals.values():
+            for slot in getattr(signal, "_slots", ()):
+                yield getattr(slot.dereference(), "__self__", None)
 
 
 def mask_transform(image: Image | Labels, ndim: int) -> dict[str, Any]:

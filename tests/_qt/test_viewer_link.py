@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -209,3 +210,15 @@ def test_a_place_is_brought_to_the_middle(
     link.remove(mask)
     link.remove(None)
     assert mask not in viewer.layers
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Mesa is on Linux")
+def test_what_draws_a_mask_outlives_it(person: Person) -> None:
+    """Else the viewer crashes with Mesa's drivers when the next layer is drawn."""
+    mask = person.predict()
+    layers = person.viewer.layers
+    layers.remove(mask)
+    kept = {type(each).__name__ for each in layers.visuals_kept_by_napari_seg}
+    assert {"VispyLabelsLayer", "VispyLabelsPolygonOverlay"} <= kept
+    assert "VispyCanvas" not in kept
+    assert person.predict() is not mask
