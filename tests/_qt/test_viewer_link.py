@@ -15,6 +15,7 @@ from napari_seg._qt.viewer_link import ViewerLink, find_view, mask_transform
 from napari_seg.inference.axes import AxesReading, read_axes
 from napari_seg.models.spec import ModelSpec
 from tests._qt import hands
+from tests._qt.person import Person
 
 
 def _reading(layer: Image, channels: int = 1) -> AxesReading:
