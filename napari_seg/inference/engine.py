@@ -163,9 +163,10 @@ class Job:
             runner.compile()
         # Reading an array in memory takes no time that could be saved on a CPU.
         ahead = self.pixels.lazy or runner.device.type == "cuda"
+        # It costs some 400 MB: not for images that may be larger than the memory, and
         # OpenVINO plans its memory by itself.
-        on_heap = runner.device.type == "cpu" and not self.openvino
-        kept = kept_blocks() if on_heap else nullcontext()
+        in_memory = not self.pixels.lazy and runner.device.type == "cpu"
+        kept = kept_blocks() if in_memory and not self.openvino else nullcontext()
         with kept, closing(ReadAhead(self.read, ahead=ahead)) as reader:
             yield from _Run(self, runner, reader).results()
 

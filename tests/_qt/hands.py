@@ -7,6 +7,7 @@ layer that is worked on.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -91,6 +92,17 @@ def wait_until(
         name = what or getattr(condition, "__name__", "the condition")
         assert time.perf_counter() < end, f"{name} did not hold within {timeout:g} s"
         settle(0.005)
+
+
+def running() -> list[threading.Thread]:
+    """Return the threads, but for those that zarr and Python keep for the next time."""
+    dummy = threading._DummyThread
+    return [
+        thread
+        for thread in threading.enumerate()
+        if not isinstance(thread, dummy)
+        and not thread.name.startswith(("asyncio_", "zarr_"))
+    ]
 
 
 # On the canvas ----------------------------------------------------------------

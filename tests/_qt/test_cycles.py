@@ -6,7 +6,6 @@ import ctypes
 import gc
 import random
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +55,7 @@ def test_nothing_is_left_of_500_cancelled_predictions(
     def settled() -> tuple[int, int]:
         person.wait(lambda: person.dock._runner.running == 0)
         gc.collect()
-        return threading.active_count(), _memory()
+        return len(hands.running()), _memory()
 
     cycles(CYCLES * 2 // 5)
     threads, memory = settled()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,23 +214,12 @@ def _show_in_the_back(widget: QWidget) -> None:
     _show(widget)
 
 
-def running() -> list[threading.Thread]:
-    """Return the threads, but for those that zarr and Python keep for the next time."""
-    dummy = threading._DummyThread
-    return [
-        thread
-        for thread in threading.enumerate()
-        if not isinstance(thread, dummy)
-        and not thread.name.startswith(("asyncio_", "zarr_"))
-    ]
-
-
 @pytest.mark.slow
 @pytest.mark.smoke
 @pytest.mark.timeout(400)
 def test_300_actions(monkey: Monkey, tmp_path: Path) -> None:
     person = monkey.person
-    threads = set(running())
+    threads = set(hands.running())
     try:
         for _ in range(ACTIONS):
             monkey.act()
@@ -255,4 +243,4 @@ def test_300_actions(monkey: Monkey, tmp_path: Path) -> None:
     assert isinstance(person.mask, Labels)
     person.check_scores()
     person.dock.shut_down()
-    hands.wait_until(lambda: set(running()) <= threads, 20, f"{running()}")
+    hands.wait_until(lambda: set(hands.running()) <= threads, 20, f"{hands.running()}")
