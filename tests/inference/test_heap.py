@@ -26,7 +26,11 @@ def use_and_free() -> None:
 
 
 @linux
-def test_kept_inside_and_handed_back_at_the_end() -> None:
+def test_kept_inside_and_handed_back_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Other tests of the same run may have imported it.
+    monkeypatch.delitem(sys.modules, "napari", raising=False)
     use_and_free()
     before = resident()
     with kept_blocks():
@@ -42,6 +46,7 @@ def test_kept_inside_and_handed_back_at_the_end() -> None:
 
 
 def test_where_there_is_no_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "napari", raising=False)
     monkeypatch.setattr(sys, "platform", "darwin")
     heap._glibc.cache_clear()
     with kept_blocks():
