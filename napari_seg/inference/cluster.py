@@ -25,7 +25,7 @@ from distributed.scheduler import KilledWorker
 
 from napari_seg.errors import ClusterError, InputError
 from napari_seg.inference.agenda import Index
-from napari_seg.inference.device import describe_device, pick_device
+from napari_seg.inference.device import pick_device
 from napari_seg.inference.engine import Job, TileResult
 from napari_seg.inference.predict import PredictOptions, make_runner
 from napari_seg.inference.runner import Context, TileRunner
@@ -123,10 +123,6 @@ def model_here(name: str) -> _Model:
 def find_context(name: str, job: Job, index: Index) -> Context | None:
     """Find what the tiles of a plane have in common, on a worker."""
     return job.context(model_here(name).runner(), index)
-
-
-def _device(name: str) -> str:
-    return describe_device(model_here(name).runner().device)
 
 
 class Cluster:
@@ -276,10 +272,6 @@ class Cluster:
             self._loaded = name
         self._last = (weakref.ref(model), kept)
         return name
-
-    def describe(self, name: str) -> str:
-        """Return what a worker computes on: ``GPU: NVIDIA H100, 80 GB``."""
-        return str(self.call(_device, name))
 
     def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Call a function on a worker, and wait for it.
