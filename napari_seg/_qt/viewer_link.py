@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -14,6 +13,7 @@ from napari.layers import Image, Labels, Layer, Shapes
 from napari.utils.transforms import Affine
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
+from vispy.gloo.context import get_current_canvas
 
 from napari_seg.corrections.manifest import ReadAs
 from napari_seg.inference.axes import AxesReading
@@ -233,13 +233,22 @@ def keep_drawing(layers: Any, layer: Labels) -> None:
     :func:`remove_shapes`. It costs the memory of the mask on the graphics card until
     the viewer is closed, so it is done only where these drivers are.
     """
-    if not sys.platform.startswith("linux"):
+    if not _is_mesa():
         return
     # napari has no public name for them; a plugin is handed the layer in a wrapper.
     bare = getattr(layer, "__wrapped__", layer)
     _keep_visuals(layers, bare.events)
     for overlay in getattr(bare, "_overlays", {}).values():
         _keep_visuals(layers, overlay.events)
+
+
+def _is_mesa() -> bool:
+    """Return whether Mesa draws, as on Linux without a driver of the card's maker."""
+    canvas = get_current_canvas()
+    if canvas is None:
+        return False
+    told = canvas.context.shared.parser.capabilities
+    return "Mesa" in str(told.get("gl_version", ""))
 
 
 def _keep_visuals(layers: Any, events: Any) -> None:

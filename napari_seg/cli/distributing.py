@@ -29,8 +29,8 @@ from napari_seg.cli.segmenting import (
     label_objects,
     write_tile,
 )
-from napari_seg.cli.unfinished import Unfinished
-from napari_seg.errors import InputError
+from napari_seg.cli.unfinished import Unfinished, identity
+from napari_seg.errors import InputError, StorageError
 from napari_seg.folders import is_zarr
 from napari_seg.inference.agenda import Index
 from napari_seg.inference.axes import AxesReading, Box
@@ -66,10 +66,13 @@ class FilePixels:
         The image.
     reading : AxesReading
         Meaning of its axes.
+    identity : tuple of int
+        Changes when another image takes its place: workers may outlive it.
     """
 
     path: Path
     reading: AxesReading
+    identity: tuple[int, ...]
 
     @property
     def lazy(self) -> bool:
@@ -78,11 +81,11 @@ class FilePixels:
 
     def plane(self, index: Index, box: Box) -> NDArray[Any]:
         """Return a box of a plane, (C, Y, X) in the image's dtype."""
-        return self.reading.plane(_opened(self.path), index, box)
+        return self.reading.plane(_opened(self.path, self.identity), index, box)
 
 
 @lru_cache(maxsize=4)
-def _opened(path: Path) -> Any:
+def _opened(path: Path, _: tuple[int, ...]) -> Any:
     return read_picture(path).data
 
 
@@ -106,11 +109,11 @@ class _Writer:
 
     def __call__(self, tile: TileResult) -> list[int]:
         """Write a tile; return the pixels of each class."""
-        arrays = [
-            None if path is None else zarr.open_array(str(path), mode="r+")
-            for path in (self.labels, self.confidence)
-        ]
         with storage_errors(self.labels.parent):
+            arrays = [
+                None if path is None else zarr.open_array(str(path), mode="r+")
+                for path in (self.labels, self.confidence)
+            ]
             write_tile(tile, *arrays)
         counts: list[int] = np.bincount(
             tile.labels.ravel(), minlength=self.classes
@@ -195,7 +198,6 @@ class _Image:
         """Return the job of one block."""
         return replace(
             self.job,
-            pixels=FilePixels(self.path, self.job.reading),
             indices=(block.index,),
             tiles=block.tiles,
             contexts={block.index: self.contexts.get(block.index)},
@@ -235,7 +237,7 @@ def _plan(
         ranges=ranges,
         cores=cores,
     )
-    return replace(job, pixels=FilePixels(path, reading))
+    return replace(job, pixels=FilePixels(path, reading, tuple(identity(path))))
 
 
 def _known(job: Job) -> dict[str, Any]:
@@ -300,11 +302,16 @@ class Distributor:
             next call.
         """
         for (path, block), result in self.cluster.run(self._calls(images)):
+            if path in self.failures:
+                # Other blocks of an image that was given up, whose masks are gone.
+                continue
             if isinstance(result, InputError):
                 self._fail(path, result)
+            elif isinstance(result, StorageError):
+                raise result
             elif block is None:
                 self._finish_file(path, result)
-            elif path not in self.failures:
+            else:
                 self._finish_block(block, result)
         return [self.outputs[path] for path in images if path in self.outputs]
 
@@ -414,8 +421,8 @@ class Distributor:
 
 
 def _caught(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what the function returns, or the error that is the image's fault."""
+    """Return what the function returns, or the error if it may be the image's alone."""
     try:
         return function(*arguments)
-    except InputError as error:
+    except (InputError, StorageError) as error:
         return error

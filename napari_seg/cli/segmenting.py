@@ -164,6 +164,7 @@ class Segmenter:
         outputs = Outputs(path, self.task.folder, picture, job)
         counts = np.zeros(spec.n_classes, np.int64)
         with ExitStack() as files:
+            files.callback(self.runner.release)
 
             def create(ending: str, dtype: type[np.generic]) -> Any:
                 return files.enter_context(outputs.writing(ending, dtype))
@@ -179,7 +180,6 @@ class Segmenter:
             if self.task.instances:
                 objects, found = label_objects(np.asarray(labels), reading.leading)
                 create("_instances", np.uint32)[...] = objects
-        self.runner.release()
         return outputs.said(spec, counts, time.monotonic() - start, found)
 
 

@@ -12,7 +12,7 @@ from napari_seg.corrections.lock import WriterLock
 from napari_seg.errors import InputError
 from napari_seg.folders import is_zarr
 
-__all__ = ["Unfinished"]
+__all__ = ["Unfinished", "identity"]
 
 _NAME = ".napari-seg-predict"
 
@@ -90,7 +90,7 @@ class Unfinished:
 
     def begin(self, image: Path, plan: dict[str, Any], parts: Sequence[Path]) -> None:
         """Note how an image is predicted, and where its masks grow."""
-        entry = {"begin": str(image), "identity": _identity(image), "plan": plan}
+        entry = {"begin": str(image), "identity": identity(image), "plan": plan}
         self._note(entry | {"parts": [str(part) for part in parts]})
 
     def finish_block(self, image: Path, block: int, pixels: list[int]) -> None:
@@ -99,7 +99,7 @@ class Unfinished:
 
     def finish(self, image: Path, said: dict[str, Any]) -> None:
         """Note that an image is finished, and what ``predict --json`` says of it."""
-        entry = {"finish": str(image), "identity": _identity(image), "said": said}
+        entry = {"finish": str(image), "identity": identity(image), "said": said}
         self._note(json.loads(json.dumps(entry, default=str)))
 
     def give_up(self, image: Path) -> None:
@@ -156,11 +156,11 @@ class Unfinished:
         return entries
 
     @staticmethod
-    def _is_same(image: Path, identity: list[int]) -> bool:
-        return image.exists() and _identity(image) == identity
+    def _is_same(image: Path, known: list[int]) -> bool:
+        return image.exists() and identity(image) == known
 
 
-def _identity(image: Path) -> list[int]:
+def identity(image: Path) -> list[int]:
     """Return what changes when an image is replaced."""
     told = [image]
     if is_zarr(image):

@@ -11,6 +11,7 @@ answer is unpickled. TLS is set up in dask's own configuration.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -35,6 +36,7 @@ from napari_seg.models.checkpoint import pack_model, unpack_model
 __all__ = ["Call", "Cluster", "compute", "find_context", "model_here"]
 
 _T = TypeVar("_T")
+_LOG = logging.getLogger(__name__)
 
 #: Seconds to wait for a scheduler, for its first worker, and for one after the last
 #: was lost; those of a computer's own cluster are made anew by dask.
@@ -332,7 +334,8 @@ class Cluster:
         pending: dict[Future[Any], Any],
         done: Queue[Future[Any]],
     ) -> None:
-        while len(pending) < self._count_room():
+        # One at least: without a worker it waits for the next to come.
+        while len(pending) < max(self._count_room(), 1):
             call = next(calls, None)
             if call is None:
                 return
@@ -381,7 +384,9 @@ class Cluster:
             return {}
         try:
             return dict(self._client.scheduler_info()["workers"])
-        except (OSError, TimeoutError):
+        except (OSError, TimeoutError) as error:
+            # Whoever waits for a result finds out whether the scheduler is gone.
+            _LOG.info("The dask scheduler did not answer: %s", error)
             return {}
 
     def _reason(self, error: Exception) -> ClusterError:

@@ -96,8 +96,10 @@ class Batch:
         Place of the image that is being predicted unseen.
     """
 
-    #: Another folder, image or state.
+    #: Another folder or image, or others are being predicted.
     changed = Signal()
+    #: The image at this place has another state or other scores.
+    image_changed = Signal(int)
     #: Progress of the prediction of all images, 0 to 1 and a sentence; None at its end.
     progress = Signal(object)
 
@@ -154,6 +156,7 @@ class Batch:
     def close(self) -> None:
         """Leave the folder; everything is saved."""
         self.cancel()
+        self._save()
         project, self.project = self.project, None
         self.folder, self.images, self.current = None, [], None
         if project is not None:
@@ -177,6 +180,12 @@ class Batch:
 
     # One image after the other ------------------------------------------------
 
+    def let_go(self, place: int) -> None:
+        """Leave an image to the user: if it is being predicted unseen, that ends."""
+        if place == self.predicting:
+            self._stop_unseen()
+            self._next()
+
     def turned_to(self, place: int) -> None:
         """Take in that the user looks at this image."""
         self.current = place
@@ -193,6 +202,7 @@ class Batch:
         """Call the image that is looked at done, or not."""
         if self.current is not None:
             self._change(self.current, done=done)
+            self._save()
 
     def note(self) -> None:
         """Take in the state of the image that is looked at."""
@@ -212,6 +222,7 @@ class Batch:
             return
         if place is not None:
             self._take(place, session)
+            self._save()
         planes = vouched_planes(session)
         choice = self._workspace.choice
         if not planes or choice is None or session.read_only:
@@ -249,8 +260,7 @@ class Batch:
         changed = replace(self.images[place], **values)
         if changed != self.images[place]:
             self.images[place] = changed
-            self._save()
-            self.changed.emit()
+            self.image_changed.emit(place)
 
     # All of them --------------------------------------------------------------
 
@@ -275,12 +285,16 @@ class Batch:
     def cancel(self) -> None:
         """Predict no further; what is finished stays."""
         self._queue = []
+        self._stop_unseen()
+        self._over()
+
+    def _stop_unseen(self) -> None:
+        """End the prediction of one image."""
         self._predictor.cancel()
         task, self._reading = self._reading, None
         if task is not None:
             task.cancel()
         self._end_unseen()
-        self._over()
 
     def _next(self) -> None:
         if not self._queue:
@@ -321,7 +335,7 @@ class Batch:
             self.predicting,
         )
         assert place is not None
-        if place == self.current or choice is None:
+        if choice is None:
             self._next()
             return
         try:
@@ -371,6 +385,7 @@ class Batch:
         try:
             session.stroke_finished()
             self._take(self.predicting, session)
+            self._save()
             session.close()
         except NapariSegError as error:
             self._workspace.failed.emit(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from napari_seg.workspace.workspace import Workspace
 
 __all__ = ["Computers"]
+
+_LOG = logging.getLogger(__name__)
 
 #: Addresses that are remembered.
 _MOST = 5
@@ -110,16 +113,15 @@ class Computers:
         """Disconnect."""
         self._leave()
 
-    def _connected(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self._workers = cluster.workers()
+    def _connected(self, found: tuple[Cluster, int]) -> None:
+        self.cluster, self._workers = found
         known = [self.address, *(each for each in self.known if each != self.address)]
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._file.write_text(json.dumps(known[:_MOST]))
-        except OSError:
+        except OSError as error:
             # Only the list of the next session is shorter.
-            pass
+            _LOG.info("%s could not be written: %s", self._file, error)
         self._workspace.computer_changed.emit()
 
     def _failed(self, error: Exception) -> None:
@@ -155,7 +157,7 @@ def _connect(address: str) -> Job:
 
     cluster = Cluster.connect(address)
     try:
-        yield cluster
+        yield cluster, cluster.workers()
     except GeneratorExit:
         # Nobody waited for it.
         cluster.close()

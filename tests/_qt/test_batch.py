@@ -13,6 +13,7 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QTableWidget
 
+from napari_seg.inference.predict import PredictOptions
 from napari_seg.synthetic import synthetic_nuclei
 from tests._qt import hands
 from tests._qt.person import SIDE, Person, balanced_model
@@ -170,6 +171,49 @@ def test_cancel(person: Person) -> None:
     person.wait(lambda: person.dock._runner.running == 0)
     assert rows(person)[2][1] == "new"
     assert person.button("batch_predict_button").isEnabled()
+
+
+def test_turning_to_the_image_that_is_being_predicted(person: Person) -> None:
+    person.predict()
+    batch, turned = person.workspace.batch, []
+
+    def turn_to_it(told: object) -> None:
+        if batch.predicting == 1 and batch._unseen is not None and not turned:
+            turned.append(True)
+            person.dock.batch.turn_to(1)
+
+    batch.progress.connect(turn_to_it)
+    person.workspace.predict_options = PredictOptions(tile=32)
+    hands.press_button(person.button("batch_predict_button"))
+    wait_for(person, 1)
+    assert turned
+    # It is the user's now: nobody else writes to its mask, and the next is done.
+    person.wait(lambda: not batch.busy)
+    assert rows(person)[2][1] == "predicted"
+    mask = person.predict()
+    hands.drag(person.viewer, [(10, 10), (30, 30)])
+    painted = mask.data.copy()
+    turn(person, 2, "batch_next_button")
+    turn(person, 1, "batch_previous_button")
+    person.wait(lambda: masks(person) == ["1 mask"])
+    np.testing.assert_array_equal(person.mask.data, painted)
+    assert not person.failures
+
+
+def test_strokes_write_no_list_and_leave_the_table_where_it_is(
+    person: Person,
+) -> None:
+    person.predict()
+    listed = person.session.project.folder / "batch.json"
+    before = listed.stat().st_mtime_ns if listed.exists() else None
+    changed: list[object] = []
+    person.workspace.batch.changed.connect(lambda: changed.append(None))
+    accept(person)
+    assert rows(person)[0][1] == "corrected"
+    assert (listed.stat().st_mtime_ns if listed.exists() else None) == before
+    assert not changed
+    turn(person, 1, "batch_next_button")
+    assert json.loads(listed.read_text())["images"][0]["corrected"]
 
 
 def test_the_table_as_a_file(

@@ -487,3 +487,42 @@ def test_a_prediction_that_nobody_wants_ends(
     next(tiles)
     wanted = False
     assert len(list(tiles)) < 3
+
+
+def test_a_call_waits_for_a_worker(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the loss of the last worker and the next one there is none."""
+    monkeypatch.setattr(cluster, "_workers", dict)
+    assert cluster.call(os.getpid) != os.getpid()
+
+
+def test_an_image_that_is_given_up_stops_no_other(
+    cluster: Cluster, model_file: Path, tmp_path: Path, field: np.ndarray[Any, Any]
+) -> None:
+    """Its blocks that are under way find their masks gone."""
+
+    class GivingUp(Distributor):
+        def _finish_block(self, place: Any, counts: Any) -> None:
+            self._fail(place[0].path, InputError("it is no use"))
+
+    image = write_zarr(tmp_path / "a.zarr", field)
+    task = Task(tmp_path / "out", OPTIONS, None, None, instances=False)
+    work = segment(GivingUp, cluster, load_model(model_file), task, image)
+    assert list(work.failures) == [image]
+    assert not work.outputs
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_an_image_that_was_replaced_is_opened_anew(
+    cluster: Cluster, model_file: Path, tmp_path: Path, field: np.ndarray[Any, Any]
+) -> None:
+    """Workers that go on may remember the one before."""
+    model = load_model(model_file)
+    task = Task(tmp_path / "out", OPTIONS, None, None, instances=False)
+    for data in (field, field[:400, :500].astype(np.float32)):
+        shutil.rmtree(tmp_path / "a.zarr", ignore_errors=True)
+        image = write_zarr(tmp_path / "a.zarr", data)
+        segment(Distributor, cluster, model, task, image)
+        found = level(tmp_path / "out" / "a_mask.zarr")[:]
+        np.testing.assert_array_equal(found, predict(model, data, tile=128).labels)

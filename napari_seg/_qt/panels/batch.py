@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -161,37 +159,37 @@ class BatchPanel(Panel):
         gate(self.cancel, "" if busy else "No images are being predicted.")
         self.table.setVisible(bool(name))
 
-    def show_images(
-        self,
-        images: Sequence[BatchImage],
-        current: int | None,
-        busy: Mapping[int, str],
-    ) -> None:
-        """List the images; `busy` says what is happening to some of them."""
-        self.table.setRowCount(len(images))
-        for row, image in enumerate(images):
-            state = busy.get(row, image.state)
-            texts = (
-                f"●\N{NO-BREAK SPACE}{image.path.name}"
-                if row == current
-                else image.path.name,
-                state,
-                f"{image.reviewed:.0%}",
-                "–" if image.iou is None else f"{image.iou:.2f}",
-                "–" if image.dice is None else f"{image.dice:.2f}",
-            )
-            for column, text in enumerate(texts):
-                self._set(row, column, text)
-            self.table.item(row, 0).setToolTip(str(image.path))
+    def show_images(self, count: int) -> None:
+        """Make room for so many images."""
+        self.table.setRowCount(count)
         self.table.setFixedHeight(
-            min(max(len(images), 2), _ROWS) * _ROW_HEIGHT
+            min(max(count, 2), _ROWS) * _ROW_HEIGHT
             + self.table.horizontalHeader().sizeHint().height()
             + 4
         )
-        self.done.setEnabled(current is not None)
-        self.done.setChecked(current is not None and images[current].done)
-        if current is not None:
-            self.table.scrollToItem(self.table.item(current, 0))
+
+    def show_image(
+        self, row: int, image: BatchImage, *, current: bool, busy: str
+    ) -> None:
+        """Show an image; `busy` says what is happening to it, if anything is."""
+        mark = "●\N{NO-BREAK SPACE}" if current else ""
+        texts = (
+            f"{mark}{image.path.name}",
+            busy or image.state,
+            f"{image.reviewed:.0%}",
+            "–" if image.iou is None else f"{image.iou:.2f}",
+            "–" if image.dice is None else f"{image.dice:.2f}",
+        )
+        for column, text in enumerate(texts):
+            self._set(row, column, text)
+        self.table.item(row, 0).setToolTip(str(image.path))
+
+    def show_current(self, row: int | None, done: bool) -> None:
+        """Bring the image that is looked at into view, and say if it is done."""
+        self.done.setEnabled(row is not None)
+        self.done.setChecked(done)
+        if row is not None:
+            self.table.scrollToItem(self.table.item(row, 0))
 
     def show_ends(self, *, first: bool, last: bool) -> None:
         """Say that there is no image before or after this one."""

@@ -38,6 +38,15 @@ _NOTHING_TO_COMPARE = (
     "zoom by hand."
 )
 _MODEL_HINT = "The network that predicts."
+_SLICES_HINT = (
+    "How many neighbouring slices of the stack a new model sees at a time, to segment "
+    "the one in their middle (2.5-D). What is hard to tell in one slice often is not "
+    "with its neighbours."
+)
+_IMAGENET_HINT = (
+    "Begin with an encoder that has learned from 1.3 million photographs (ImageNet, by "
+    "torchvision) instead of random weights: fewer labels are needed."
+)
 _RUN_ON_HINT = (
     "What computes predictions: this computer, or the workers of a dask scheduler, "
     "such as a server with GPUs. The image is sent there tile by tile. Fine-tuning "
@@ -107,74 +116,55 @@ class SourcePanel(Panel):
             "channel_combo", "Channel", "What the model takes of the image's channels."
         )
         self.channels.setPlaceholderText("Choose…")
-        self.slices = _combo(
-            "slices_combo",
-            "Slices",
-            "How many neighbouring slices of the stack a new model sees at a time, to "
-            "segment the one in their middle (2.5-D). What is hard to tell in one "
-            "slice often is not with its neighbours.",
-        )
+        self.slices = _combo("slices_combo", "Slices", _SLICES_HINT)
         self.model = _combo("model_combo", "Model", _MODEL_HINT)
-        self.run_on = _combo("run_on_combo", "Run on", _RUN_ON_HINT)
-        self.device = small_label("device_label")
-        open_file = QToolButton()
-        open_file.setObjectName("model_file_button")
-        open_file.setText("…")
-        open_file.setToolTip("Open a model file (.safetensors).")
-        open_file.setAccessibleName("Open a model file")
         self.imagenet = QCheckBox("Start from ImageNet weights")
         self.imagenet.setObjectName("imagenet_check")
         self.imagenet.setAccessibleName(self.imagenet.text())
-        self.imagenet.setToolTip(
-            "Begin with an encoder that has learned from 1.3 million photographs "
-            "(ImageNet, by torchvision) instead of random weights: fewer labels are "
-            "needed."
-        )
+        self.imagenet.setToolTip(_IMAGENET_HINT)
+        self.run_on = _combo("run_on_combo", "Run on", _RUN_ON_HINT)
+        self.device = small_label("device_label")
         self.note = small_label("model_note")
         self.note.setOpenExternalLinks(True)
-        keys = QToolButton()
-        keys.setObjectName("keys_button")
-        keys.setText("?")
-        keys.setToolTip("List the keys.")
-        keys.setProperty("hint", keys.toolTip())
-        keys.setAccessibleName("Keys")
-        images = QHBoxLayout()
-        images.addWidget(self.image)
-        images.addWidget(keys)
-        models = QHBoxLayout()
-        models.addWidget(self.model)
-        models.addWidget(open_file)
-        form = QFormLayout()
+        self._lay_out_choices()
+        for combo, signal in (
+            (self.image, self.imageChosen),
+            (self.channels, self.channelsChosen),
+            (self.slices, self.slicesChosen),
+            (self.model, self.modelChosen),
+            (self.run_on, self.computerChosen),
+        ):
+            combo.activated.connect(
+                lambda _, combo=combo, signal=signal: signal.emit(combo.currentData())
+            )
+        self.reading.axisNamed.connect(self.axisNamed)
+        self.imagenet.clicked.connect(self.imagenetWanted)
+
+    def _lay_out_choices(self) -> None:
+        keys = _small_button("keys_button", "?", "Keys", "List the keys.")
+        keys.clicked.connect(self.keysWanted)
+        open_file = _small_button(
+            "model_file_button",
+            "…",
+            "Open a model file",
+            "Open a model file (.safetensors).",
+        )
+        open_file.clicked.connect(self.modelFileWanted)
+        self._form = form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        form.addRow("Image", images)
+        form.addRow("Image", _side_by_side(self.image, keys))
         form.addRow("", self.reading)
         form.addRow("Channel", self.channels)
-        form.addRow("Model", models)
+        form.addRow("Model", _side_by_side(self.model, open_file))
         form.addRow("Slices", self.slices)
         form.addRow("Zoom", self._zoom_row())
         form.addRow("", self.imagenet)
         form.addRow("Run on", self.run_on)
         self.rows.addLayout(form)
-        self._form = form
         # Not in the form, which gives a wrapping label twice the height it needs.
         self.rows.addWidget(self.device)
         self.rows.addWidget(self.note)
-        self.image.activated.connect(lambda _: self._emit(self.imageChosen, self.image))
-        self.model.activated.connect(lambda _: self._emit(self.modelChosen, self.model))
-        self.run_on.activated.connect(
-            lambda _: self._emit(self.computerChosen, self.run_on)
-        )
-        self.reading.axisNamed.connect(self.axisNamed)
-        self.channels.activated.connect(
-            lambda _: self._emit(self.channelsChosen, self.channels)
-        )
-        self.slices.activated.connect(
-            lambda _: self._emit(self.slicesChosen, self.slices)
-        )
-        open_file.clicked.connect(self.modelFileWanted)
-        keys.clicked.connect(self.keysWanted)
-        self.imagenet.clicked.connect(self.imagenetWanted)
 
     def _zoom_row(self) -> QHBoxLayout:
         """Return what chooses in which size the model sees the image."""
@@ -277,10 +267,6 @@ class SourcePanel(Panel):
         self.predict_all.clicked.connect(self.predictAllWanted)
         self.cancel.clicked.connect(self.cancelWanted)
 
-    @staticmethod
-    def _emit(signal: Any, combo: QComboBox) -> None:
-        signal.emit(combo.currentData())
-
     def show_images(self, images: Sequence[tuple[str, Any]], chosen: Any) -> None:
         """List the images as (name, data) and mark the chosen one."""
         _fill(self.image, images, chosen, "Open an image to begin")
@@ -348,6 +334,23 @@ class SourcePanel(Panel):
         gate(self.predict_view, predict)
         gate(self.predict_all, predict)
         gate(self.cancel, cancel)
+
+
+def _small_button(name: str, text: str, label: str, tooltip: str) -> QToolButton:
+    made = QToolButton()
+    made.setObjectName(name)
+    made.setText(text)
+    made.setAccessibleName(label)
+    made.setToolTip(tooltip)
+    made.setProperty("hint", tooltip)
+    return made
+
+
+def _side_by_side(*widgets: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    for each in widgets:
+        row.addWidget(each)
+    return row
 
 
 def _combo(name: str, label: str, tooltip: str) -> QComboBox:

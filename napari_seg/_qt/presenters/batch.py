@@ -53,6 +53,7 @@ class BatchPresenter:
         panel.cancelWanted.connect(self._batch.cancel)
         panel.exportWanted.connect(self._export)
         self._batch.changed.connect(self.show)
+        self._batch.image_changed.connect(self._show_image)
         self._batch.progress.connect(panel.show_progress)
         link.imagesChanged.connect(self._layers_changed)
 
@@ -60,6 +61,7 @@ class BatchPresenter:
         """Show nothing any more."""
         self._stop_opening()
         self._batch.changed.disconnect(self.show)
+        self._batch.image_changed.disconnect(self._show_image)
         self._batch.progress.disconnect(self._panel.show_progress)
         self._link.imagesChanged.disconnect(self._layers_changed)
 
@@ -121,6 +123,8 @@ class BatchPresenter:
         except ImageError as error:
             self._not_opened(error)
             return
+        # Two at a time must not write to its mask.
+        self._batch.let_go(place)
         before, self._layer = self._layer, layer
         self._link.viewer.add_layer(layer)
         self._source.choose_image(
@@ -157,13 +161,26 @@ class BatchPresenter:
         panel.show_folder(
             "" if batch.folder is None else batch.folder.name, busy=batch.busy
         )
-        busy = {} if batch.predicting is None else {batch.predicting: "predicting…"}
-        if self._opening is not None:
-            busy[self._opening[0]] = "opening…"
-        panel.show_images(batch.images, batch.current, busy)
+        panel.show_images(len(batch.images))
+        for place in range(len(batch.images)):
+            self._show_image(place)
+        panel.show_current(
+            batch.current,
+            batch.current is not None and batch.images[batch.current].done,
+        )
         panel.show_ends(
             first=batch.next_place(-1) is None, last=batch.next_place(1) is None
         )
+
+    def _show_image(self, place: int) -> None:
+        """Show the row of one image."""
+        batch, busy = self._batch, ""
+        if self._opening is not None and self._opening[0] == place:
+            busy = "opening…"
+        elif place == batch.predicting:
+            busy = "predicting…"
+        current = place == batch.current
+        self._panel.show_image(place, batch.images[place], current=current, busy=busy)
 
     def _ask_for_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(

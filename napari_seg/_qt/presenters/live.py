@@ -29,11 +29,13 @@ class LivePresenter:
         self._panel, self._workspace = panel, workspace
         self._link, self._source = link, source
         self._last: View | None = None
+        self._asked = False
         self._timer = QTimer()
         self._timer.setInterval(_GLANCE)
         self._timer.timeout.connect(self._look)
         panel.liveWanted.connect(self._switch)
         workspace.failed.connect(self._failed)
+        workspace.predicting.connect(self._predicting)
 
     def stop(self) -> None:
         """Look no more."""
@@ -46,10 +48,14 @@ class LivePresenter:
         else:
             self._timer.stop()
 
+    def _predicting(self, progress: object) -> None:
+        if progress is None:
+            self._asked = False
+
     def _failed(self, _: Exception) -> None:
         # It would fail again with every look.
-        self._timer.stop()
-        self._panel.live.setChecked(False)
+        if self._asked:
+            self._panel.live.setChecked(False)
 
     def _look(self) -> None:
         workspace, layer = self._workspace, self._source.layer
@@ -66,3 +72,4 @@ class LivePresenter:
         missing = workspace.coverage.missing(view)
         if missing is not None:
             workspace.predict(missing, everything=False)
+            self._asked = workspace.predictor.busy
