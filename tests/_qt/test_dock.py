@@ -506,3 +506,43 @@ def test_themes_are_followed(person: Person) -> None:
         person.viewer.theme = theme
         hands.settle()
     assert person.find(QLabel, "device_label").isVisible()
+
+
+def test_a_class_is_hidden_and_shown(person: Person) -> None:
+    mask = person.predict()
+    classes = person.find(QListWidget, "class_list")
+    before = mask.data.copy()
+    share = np.mean(before == 1)
+    assert f"{share:.1%}" in classes.item(1).text()
+    assert mask.colormap.map(1)[3] == 1
+    states = Qt.CheckState
+    classes.item(1).setCheckState(states.Unchecked)
+    assert mask.colormap.map(1)[3] == 0
+    np.testing.assert_array_equal(mask.data, before)
+    # It stays hidden when the list is made anew.
+    hands.drag(person.viewer, [(30, 30), (60, 60)])
+    hands.settle(0.3)
+    assert classes.item(1).checkState() == states.Unchecked
+    assert mask.colormap.map(1)[3] == 0
+    classes.item(1).setCheckState(states.Checked)
+    assert mask.colormap.map(1)[3] == 1
+    # The background has nothing to hide.
+    assert not classes.item(0).flags() & Qt.ItemFlag.ItemIsUserCheckable
+
+
+def test_where_the_work_is_saved(person: Person) -> None:
+    label = person.find(QLabel, "project_label")
+    assert not label.isVisible()
+    person.predict()
+    folder = person.session.project.folder
+    assert label.isVisible()
+    assert folder.as_uri() in label.text()
+    assert label.toolTip() == str(folder)
+
+
+def test_without_a_gpu_it_says_how_to_get_one(person: Person) -> None:
+    label = person.find(QLabel, "device_label")
+    if label.text().startswith("CPU"):
+        assert "no GPU?" in label.text()
+    label.linkActivated.emit("gpu")
+    assert "pytorch.org/get-started" in person.told[-1]

@@ -331,3 +331,63 @@ def test_real_images(predict, shared_data, tmp_path):
     assert [sum(o["pixels_per_class"]) for o in done["outputs"]] == [
         np.prod(o["shape"]) for o in done["outputs"]
     ]
+
+
+def _write_field(path, version, seed):
+    image = synthetic_nuclei((64, 80), n=4, seed=seed).image
+    group = zarr.open_group(str(path), mode="w", zarr_format=version)
+    scale = {"axes": [{"name": "y"}, {"name": "x"}], "datasets": [{"path": "0"}]}
+    _tell(group, version, multiscales=[scale])
+    group.create_array("0", data=image)
+    return image
+
+
+def _tell(group, version, **told):
+    group.attrs.update({"ome": {"version": "0.5", **told}} if version == 3 else told)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_plate(predict, model_file, tmp_path, version):
+    plate = tmp_path / "plate.ome.zarr"
+    told = {"wells": [{"path": "A/1"}, {"path": "B/2"}], "name": "seventh"}
+    _tell(
+        zarr.open_group(str(plate), mode="w", zarr_format=version), version, plate=told
+    )
+    images = {}
+    for number, name in enumerate(("A/1", "B/2")):
+        well = zarr.open_group(str(plate / name), mode="w", zarr_format=version)
+        _tell(well, version, well={"images": [{"path": "0"}, {"path": "1"}]})
+        for field in "01":
+            seed = 2 * number + int(field)
+            images[f"{name}/{field}"] = _write_field(
+                plate / name / field, version, seed
+            )
+    outputs = predict(plate, "--json").json["outputs"]
+    masks = tmp_path / "out" / "plate_mask.zarr"
+    assert [output["input"] for output in outputs] == [str(plate / f) for f in images]
+    assert [output["mask"] for output in outputs] == [str(masks / f) for f in images]
+    model = napari_seg.load_model(model_file)
+    for field, image in images.items():
+        found = zarr.open_group(str(masks / field), mode="r")["0"][:]
+        np.testing.assert_array_equal(found, napari_seg.predict(model, image).labels)
+    # Other programs find the same plate and wells.
+    for inside in ("", "A/1", "B/2"):
+        told, copied = (
+            zarr.open_group(str(root / inside), mode="r").attrs.asdict()
+            for root in (plate, masks)
+        )
+        assert copied == told
+    # One well, and one field of it.
+    assert len(predict(plate / "A" / "1", "--json").json["outputs"]) == 2
+    (one,) = predict(plate / "B" / "2" / "1", "--json").json["outputs"]
+    assert one["mask"] == str(masks / "B" / "2" / "1")
+
+
+def test_the_series_of_bioformats2raw(predict, tmp_path):
+    group = zarr.open_group(str(tmp_path / "many.zarr"), mode="w", zarr_format=2)
+    group.attrs["bioformats2raw.layout"] = 3
+    for series in range(11):
+        _write_field(tmp_path / "many.zarr" / str(series), 2, series)
+    outputs = predict(tmp_path / "many.zarr", "--json").json["outputs"]
+    names = [output["mask"].rpartition("/")[2] for output in outputs]
+    assert names == [str(series) for series in range(11)]
