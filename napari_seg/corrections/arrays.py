@@ -175,7 +175,7 @@ class ChunkWriter:
         Chunks kept in memory; beyond it the one unused for longest is written.
     """
 
-    def __init__(self, arrays: MaskArrays, limit: int = 192) -> None:
+    def __init__(self, arrays: MaskArrays, limit: int = 48) -> None:
         self._arrays = arrays
         self._limit = limit
         self._open: OrderedDict[_Key, NDArray[np.uint8]] = OrderedDict()

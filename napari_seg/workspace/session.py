@@ -18,7 +18,8 @@ from napari_seg.corrections.ledger import Ledger, Scope
 from napari_seg.corrections.project import ImageEntry, Project
 from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import InputError
-from napari_seg.inference.axes import AxesReading, as_array
+from napari_seg.inference.axes import AxesReading, as_array, is_lazy
+from napari_seg.inference.heap import share_heaps
 from napari_seg.scoring.confusion import Scores
 from napari_seg.workspace.classes import ClassNames
 from napari_seg.workspace.diary import Diary
@@ -102,6 +103,8 @@ class Session:
         if self.ledger is not None:
             return False
         image = as_array(self.source.data)
+        if is_lazy(image):
+            share_heaps()
         self.mark = self.mark or fingerprint(image)
         with ExitStack() as to_close:
             project = self._shared

@@ -71,3 +71,29 @@ def test_a_viewer_in_the_same_process_is_left_alone(
     with kept_blocks():
         use_and_free()
         assert resident() - before < SIZE // 2
+
+
+@linux
+@pytest.mark.parametrize("shared", [False, True])
+def test_threads_share_the_heap_that_there_is(shared: bool) -> None:
+    script = f"""
+import ctypes, threading
+from napari_seg.inference.heap import share_heaps
+
+if {shared}:
+    share_heaps()
+together = threading.Barrier(4)
+def work():
+    block = ctypes.CDLL(None).malloc(100_000)
+    together.wait()
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+ctypes.CDLL(None).malloc_stats()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    heaps = sum(line.startswith("Arena") for line in done.stderr.splitlines())
+    assert heaps == 1 if shared else heaps > 1
