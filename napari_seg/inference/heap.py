@@ -7,8 +7,8 @@ the time of a U-Net's tile of 0.6 megapixels (two cores, torch 2.13).
 Not where napari is: some graphics drivers read memory that it has freed, which goes
 unnoticed until that memory is handed back, and then crash (its issues 6472 and 8471).
 
-It also gives each thread a heap of its own, and each of them keeps up to 64 MiB of what
-was freed: together 160 MB where pixels are read, predicted and saved on several threads.
+It also gives each thread a heap of its own, and each keeps up to 64 MiB of what was
+freed: together 160 MB where pixels are read, predicted and saved on several threads.
 """
 
 from __future__ import annotations
