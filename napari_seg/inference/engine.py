@@ -24,6 +24,7 @@ from napari_seg.inference.normalization import lattice_of_boxes, normalize
 from napari_seg.inference.runner import Context, TileRunner
 from napari_seg.inference.tiling import Tile, clip_box, read_area, split_tile
 from napari_seg.inference.zoom import Zoom
+from napari_seg.models.objects import OBJECT_MAPS
 
 if TYPE_CHECKING:
     from napari_seg.inference.crf import CRFOptions
@@ -33,7 +34,10 @@ __all__ = ["ImagePixels", "Job", "Pixels", "TileResult"]
 _CPU = torch.device("cpu")
 #: Side in pixels of a sample of a plane, their largest share of it, and number.
 _SAMPLE, _SAMPLED, _MOST_SAMPLES = 256, 1 / 8, 16
-Answer: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.float32] | None]
+#: Class ids, confidence, and maps of the object head.
+Answer: TypeAlias = tuple[
+    NDArray[np.uint8], NDArray[np.float32] | None, NDArray[np.float16] | None
+]
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class TileResult:
         (Y, X) uint8 class ids.
     confidence : ndarray or None
         (Y, X) float32, the probability of the predicted class, 1 / K to 1.
+    objects : ndarray or None
+        (3, Y, X) float16, what tells objects apart, as
+        :mod:`napari_seg.models.objects` describes it, in pixels of the image.
     done, total : int
         Tiles finished with this one, and tiles in all. The latter grows where memory
         runs out and tiles are halved.
@@ -59,6 +66,7 @@ class TileResult:
     box: Box
     labels: NDArray[np.uint8]
     confidence: NDArray[np.float32] | None
+    objects: NDArray[np.float16] | None
     done: int
     total: int
 
@@ -228,7 +236,7 @@ class Job:
         with runner.lock:
             logits = runner(planes, contexts)
             return [
-                self._answer(each, plane, tile, runner.temperature)
+                self._answer(each, plane, tile, runner)
                 for each, plane, (_, tile) in zip(logits, planes, batch, strict=True)
             ]
 
@@ -237,18 +245,26 @@ class Job:
         scores: Tensor,
         plane: NDArray[np.float32],
         tile: Tile,
-        temperature: float,
+        runner: TileRunner,
     ) -> Answer:
+        objects = None
+        if runner.tells_objects:
+            scores, maps = scores.split([runner.n_classes, OBJECT_MAPS])
+            # The network counts in pixels of what it sees.
+            maps[1:] /= runner.zoom.factor
+            objects = _numpy(maps[_inside(tile.core, tile.read)].half())
         if self.crf is not None:
             scores = sure = self._refine(scores, plane, tile, self.crf)
         else:
             scores = scores[_inside(tile.core, tile.read)]
-            sure = (scores / temperature).softmax(0) if self.confidence else scores
+            sure = (
+                (scores / runner.temperature).softmax(0) if self.confidence else scores
+            )
         # Of the logits, which tell apart what is equal as a rounded probability. Not
         # argmax, which took ten times as long on contiguous logits (torch 2.13).
         labels = scores.max(0).indices
         confidence = _numpy(sure.amax(0)) if self.confidence else None
-        return _numpy(labels.byte()), confidence
+        return _numpy(labels.byte()), confidence, objects
 
     def _refine(
         self, logits: Tensor, plane: NDArray[np.float32], tile: Tile, crf: CRFOptions

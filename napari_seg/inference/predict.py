@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_seg.errors import InputError
 from napari_seg.inference.agenda import Look
 from napari_seg.inference.axes import AxesReading, Box, as_array, read_axes
 from napari_seg.inference.crf import CRFOptions
@@ -25,6 +26,7 @@ from napari_seg.inference.runner import Cancelled, TileRunner
 from napari_seg.inference.tiling import choose_tile, clip_box, plan_tiles, read_area
 from napari_seg.inference.zoom import Zoom
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
+from napari_seg.models.objects import require_object_head
 from napari_seg.models.spec import LARGEST_ZOOM, SMALLEST_ZOOM
 from napari_seg.options import Options, option
 
@@ -233,6 +235,7 @@ def stream(
     indices: Iterable[Sequence[int]] | None = None,
     ranges: NDArray[np.float64] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    objects: bool = False,
 ) -> Generator[TileResult, None, None]:
     """Segment an image and yield each tile as soon as it is finished.
 
@@ -265,6 +268,8 @@ def stream(
     cancelled : callable or None
         Asked before each layer of the network; once it returns True, the generator
         ends without finishing the tile.
+    objects : bool
+        Whether the model's object head computes, too.
 
     Yields
     ------
@@ -279,10 +284,10 @@ def stream(
     reading = read_axes(image.shape, image.dtype, model.spec, axes, rgb, channels)
     chosen = pick_device(device)
     options = options or PredictOptions()
-    check_options(model, chosen, options)
+    check_options(model, chosen, options, objects=objects)
 
     def results() -> Generator[TileResult, None, None]:
-        runner = make_runner(model, chosen, options, cancelled)
+        runner = make_runner(model, chosen, options, cancelled, objects=objects)
         try:
             job = plan(
                 runner,
@@ -304,7 +309,11 @@ def stream(
 
 
 def check_options(
-    model: SegmentationModel, device: torch.device, options: PredictOptions
+    model: SegmentationModel,
+    device: torch.device,
+    options: PredictOptions,
+    *,
+    objects: bool = False,
 ) -> None:
     """Refuse what cannot work, before anything is computed.
 
@@ -315,6 +324,13 @@ def check_options(
     """
     if options.runtime == "openvino":
         check_usable(model, device)
+    if objects:
+        require_object_head(model)
+        if options.flips:
+            raise InputError(
+                "The mean over mirror images is not on offer for objects: what tells "
+                "them apart has a direction. Switch one of both off."
+            )
     _Grid.of(model, options)
 
 
@@ -323,6 +339,8 @@ def make_runner(
     device: torch.device,
     options: PredictOptions,
     cancelled: Callable[[], bool] | None = None,
+    *,
+    objects: bool = False,
 ) -> TileRunner:
     """Return what computes tiles with these options; `model` is left as it is."""
     zoom = Zoom.near(options.zoom)
@@ -333,6 +351,7 @@ def make_runner(
         flips=options.flips,
         zoom=zoom,
         precision=options.precision,
+        objects=objects,
     )
 
 

@@ -20,6 +20,7 @@ from napari_seg.inference.zoom import Zoom
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
 from napari_seg.models.deeplab import ImagePooling
 from napari_seg.models.layers import pad_to_multiple
+from napari_seg.models.objects import WithObjects
 
 __all__ = ["Cancelled", "Context", "Cost", "TileRunner"]
 
@@ -105,9 +106,15 @@ class TileRunner:
         In which size the network sees the tile.
     precision : str
         ``float32``, ``bfloat16``, or ``auto``, what is faster on the device.
+    objects : bool
+        Whether the maps of the model's object head follow the classes.
 
     Attributes
     ----------
+    n_classes : int
+        Channels of the classes.
+    tells_objects : bool
+        Whether three channels for objects come behind them.
     lock : RLock
         Whoever shares a runner among threads holds it during a pass and until the
         logits were copied: the memory of the passes is shared.
@@ -122,10 +129,13 @@ class TileRunner:
         flips: bool = False,
         zoom: Zoom | None = None,
         precision: str = "auto",
+        objects: bool = False,
     ) -> None:
         self._precision = precision
         self.lock = threading.RLock()
-        self.model = model
+        self.tells_objects = objects
+        self.n_classes = model.spec.n_classes
+        self.model = WithObjects(model) if objects else model
         self._cancelled = cancelled
         self._flips = flips
         self.zoom = zoom or Zoom()
@@ -208,8 +218,8 @@ class TileRunner:
         Returns
         -------
         Tensor
-            (N, K, Y, X) float32 on :attr:`device`; with flips the logarithm of the mean
-            probability.
+            (N, K, Y, X) float32 on :attr:`device`, or (N, K + 3, Y, X) with objects;
+            with flips the logarithm of the mean probability.
         """
         shape = (len(planes), self.model.spec.in_channels, *planes[0].shape[1:])
         x = torch.empty(

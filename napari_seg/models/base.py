@@ -42,6 +42,8 @@ class SegmentationModel(nn.Module):
         Name of the convolution that meets the image.
     class_layers : tuple of str
         Names of the layers whose channels are the classes.
+    tells_objects : bool
+        Whether the architecture can have an object head.
     """
 
     output_strides: ClassVar[tuple[int, ...]] = ()
@@ -50,6 +52,7 @@ class SegmentationModel(nn.Module):
     global_context: bool = False
     first_layer: ClassVar[str] = "backbone.conv1"
     class_layers: ClassVar[tuple[str, ...]] = ("head",)
+    tells_objects: ClassVar[bool] = False
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -76,6 +79,18 @@ class SegmentationModel(nn.Module):
     def logits(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return logits and auxiliary logits (or None), both (N, K, H, W)."""
         raise TypeError(f"{type(self).__name__} does not implement logits().")
+
+    def logits_and_objects(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (N, K, H, W), and what tells objects apart (N, 3, H, W).
+
+        The latter as :mod:`napari_seg.models.objects` describes it; only where
+        ``spec.object_head`` is set.
+        """
+        raise TypeError(f"{type(self).__name__} has no object head.")
+
+    def objects(self, x: Tensor) -> Tensor:
+        """Return only what tells objects apart, (N, 3, H, W)."""
+        return self.logits_and_objects(x)[1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, K, H, W) for an input (N, C, H, W), H and W >= 32.

@@ -12,6 +12,7 @@ from napari_seg.models.base import SegmentationModel
 from napari_seg.models.encoders import create_resnet
 from napari_seg.models.fcn import FCNResNet
 from napari_seg.models.layers import BatchNorm2d, Concatenate, interpolate
+from napari_seg.models.objects import in_pixels, object_layer
 from napari_seg.models.spec import ModelSpec
 
 __all__ = ["ASPP", "DeepLabV3", "DeepLabV3Plus", "ImagePooling"]
@@ -156,6 +157,7 @@ class DeepLabV3Plus(SegmentationModel):
     output_strides = (16, 8)
     halo = 160
     global_context = True
+    tells_objects = True
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
@@ -175,11 +177,34 @@ class DeepLabV3Plus(SegmentationModel):
         )
         self.join = Concatenate()
         self.head = nn.Conv2d(256, spec.n_classes, 1)
+        if spec.object_head:
+            # As Panoptic-DeepLab's head for instances, half as wide.
+            self.object_head = nn.Sequential(
+                _conv3x3(256 + 48, 128, separable=separable),
+                _conv3x3(128, 32, separable=separable),
+                object_layer(32),
+            )
 
     def logits(self, x: Tensor) -> tuple[Tensor, None]:
         """Return logits (N, K, H, W)."""
+        y = self.head(self.decoder(self._features(x)))
+        return interpolate(y, x.shape[-2:]), None
+
+    def logits_and_objects(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (N, K, H, W), and what tells objects apart (N, 3, H, W)."""
+        features = self._features(x)
+        y = self.head(self.decoder(features))
+        objects = in_pixels(self.object_head(features))
+        return interpolate(y, x.shape[-2:]), interpolate(objects, x.shape[-2:])
+
+    def objects(self, x: Tensor) -> Tensor:
+        """Return only what tells objects apart, (N, 3, H, W)."""
+        maps = in_pixels(self.object_head(self._features(x)))
+        return interpolate(maps, x.shape[-2:])
+
+    def _features(self, x: Tensor) -> Tensor:
+        """Return context and low-level features, at a quarter of the size."""
         features = self.backbone(x)
         low = self.low_level(features[1])
         context = interpolate(self.aspp(features[-1]), low.shape[-2:])
-        y = self.head(self.decoder(self.join(context, low)))
-        return interpolate(y, x.shape[-2:]), None
+        return self.join(context, low)  # type: ignore[no-any-return]

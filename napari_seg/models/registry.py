@@ -75,6 +75,7 @@ def create_model(
     encoder: str | None = None,
     auxiliary_head: bool = False,
     *,
+    object_head: bool = False,
     width: int | None = None,
     depth: int = 4,
     norm: str = "batch",
@@ -101,6 +102,9 @@ def create_model(
     auxiliary_head : bool
         Add torchvision's ``aux_classifier`` (``fcn`` and ``deeplabv3``), which is
         used in training only.
+    object_head : bool
+        Add a second decoder that tells objects apart (``unet`` and
+        ``deeplabv3plus``).
     width, depth, norm, output_stride, separable, name, gray_as_rgb, slices
         See :class:`~napari_seg.models.spec.ModelSpec`.
     encoder_weights : str or None
@@ -141,6 +145,7 @@ def create_model(
         output_stride=output_stride,
         separable=separable,
         auxiliary_head=auxiliary_head,
+        object_head=object_head,
         gray_as_rgb=gray_as_rgb,
         slices=slices,
     )
@@ -162,6 +167,11 @@ def build(spec: ModelSpec) -> SegmentationModel:
     """
     architecture = _architecture(spec.arch)
     _check_atrous(spec, architecture)
+    if spec.object_head and not architecture.model.tells_objects:
+        able = [key for key, each in ARCHITECTURES.items() if each.model.tells_objects]
+        raise InputError(
+            f"{architecture.title} cannot have an object head; {', '.join(able)} can."
+        )
     if spec.encoder not in architecture.encoders:
         fitting = ", ".join(str(name) for name in architecture.encoders)
         raise InputError(

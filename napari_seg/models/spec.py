@@ -115,6 +115,9 @@ class ModelSpec:
         Whether ASPP and decoder of DeepLab v3+ use depthwise separable convolutions.
     auxiliary_head : bool
         Whether a second head (torchvision's ``aux_classifier``) exists for training.
+    object_head : bool
+        Whether a second decoder tells objects apart: see
+        :mod:`napari_seg.models.objects`.
     gray_as_rgb : bool
         The three input channels are RGB, and a one-channel image is repeated over
         them: such a model takes both kinds of image.
@@ -146,6 +149,7 @@ class ModelSpec:
     output_stride: int | None = None
     separable: bool = False
     auxiliary_head: bool = False
+    object_head: bool = False
     gray_as_rgb: bool = False
     slices: int = 1
     object_diameter: float | None = None

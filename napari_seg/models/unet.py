@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +17,7 @@ from napari_seg.models.layers import (
     InstanceNorm2d,
     pad_to_multiple,
 )
+from napari_seg.models.objects import in_pixels, object_layer
 from napari_seg.models.spec import ModelSpec
 
 __all__ = ["NORMS", "ResNetUNet", "UNet"]
@@ -71,7 +73,75 @@ class UpBlock(nn.Module):
         return self.convs(x)  # type: ignore[no-any-return]
 
 
-class UNet(SegmentationModel):
+class ObjectDecoder(nn.Module):
+    """A second, narrower decoder that tells objects apart.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the deepest features.
+    skips : sequence of int
+        Channels of the skips, the deepest first; 0 is none.
+    norm : str
+        Normalisation layer.
+    """
+
+    _LEAST = 16
+
+    def __init__(self, in_channels: int, skips: Sequence[int], norm: str) -> None:
+        super().__init__()
+        widths = [max(in_channels >> level, self._LEAST) // 2 for level in range(1, 9)]
+        widths = [max(width, self._LEAST) for width in widths[: len(skips)]]
+        inputs = (in_channels, *widths)
+        self.decoder = nn.ModuleList(
+            UpBlock(before, skip, channels, norm)
+            for before, skip, channels in zip(inputs[:-1], skips, widths, strict=True)
+        )
+        self.head = object_layer(widths[-1])
+
+    def forward(self, skips: Sequence[Tensor | None], x: Tensor) -> Tensor:
+        """Return (N, 3, H, W), as :mod:`napari_seg.models.objects` describes it."""
+        for block, skip in zip(self.decoder, skips, strict=True):
+            x = block(x, skip)
+        return in_pixels(self.head(x))
+
+
+class _UNet(SegmentationModel):
+    """What U-Nets have in common, whatever their encoder."""
+
+    tells_objects = True
+    decoder: nn.ModuleList
+    head: nn.Conv2d
+    object_head: nn.Module
+
+    def encode(self, x: Tensor) -> tuple[list[Tensor | None], Tensor]:
+        """Return the skips, the deepest first, and the deepest features."""
+        raise TypeError(f"{type(self).__name__} does not implement encode().")
+
+    def logits(self, x: Tensor) -> tuple[Tensor, None]:
+        """Return logits (N, K, H, W)."""
+        logits = self._classes(*self.encode(x))
+        return logits[..., : x.shape[-2], : x.shape[-1]], None
+
+    def logits_and_objects(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (N, K, H, W), and what tells objects apart (N, 3, H, W)."""
+        skips, deepest = self.encode(x)
+        both = self._classes(skips, deepest), self.object_head(skips, deepest)
+        logits, objects = (each[..., : x.shape[-2], : x.shape[-1]] for each in both)
+        return logits, objects
+
+    def objects(self, x: Tensor) -> Tensor:
+        """Return only what tells objects apart, (N, 3, H, W)."""
+        maps: Tensor = self.object_head(*self.encode(x))
+        return maps[..., : x.shape[-2], : x.shape[-1]]
+
+    def _classes(self, skips: list[Tensor | None], x: Tensor) -> Tensor:
+        for block, skip in zip(self.decoder, skips, strict=True):
+            x = block(x, skip)
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+class UNet(_UNet):
     """The plain U-Net: encoder, bottleneck and decoder with concatenating skips.
 
     Channels double with each pooling, from ``spec.width``: with 64 and depth 4 these
@@ -102,23 +172,22 @@ class UNet(SegmentationModel):
             for channels in reversed(widths[:-1])
         )
         self.head = nn.Conv2d(width, spec.n_classes, 1)
+        if spec.object_head:
+            self.object_head = ObjectDecoder(widths[-1], widths[-2::-1], spec.norm)
         _initialise(self)
 
-    def logits(self, x: Tensor) -> tuple[Tensor, None]:
-        """Return logits (N, K, H, W)."""
-        height, width = x.shape[-2:]
+    def encode(self, x: Tensor) -> tuple[list[Tensor | None], Tensor]:
+        """Return the skips, the deepest first, and what comes from the bottleneck."""
         x = pad_to_multiple(x, self.stride)
         skips = []
         for level in self.encoder:
-            skips.append(level(x))
-            x = F.max_pool2d(skips[-1], 2)
-        x = self.bottleneck(x)
-        for block, skip in zip(self.decoder, reversed(skips), strict=True):
-            x = block(x, skip)
-        return self.head(x)[..., :height, :width], None
+            x = level(x)
+            skips.append(x)
+            x = F.max_pool2d(x, 2)
+        return [*reversed(skips)], self.bottleneck(x)
 
 
-class ResNetUNet(SegmentationModel):
+class ResNetUNet(_UNet):
     """U-Net whose encoder is a residual network, with skips at strides 2 to 16."""
 
     stride = 32
@@ -136,15 +205,15 @@ class ResNetUNet(SegmentationModel):
             for before, skip, channels in zip(inputs[:-1], skips, widths, strict=True)
         )
         self.head = nn.Conv2d(widths[-1], spec.n_classes, 1)
+        if spec.object_head:
+            self.object_head = ObjectDecoder(inputs[0], skips, spec.norm)
+            _initialise(self.object_head)
         _initialise(self.decoder)
 
-    def logits(self, x: Tensor) -> tuple[Tensor, None]:
-        """Return logits (N, K, H, W)."""
-        height, width = x.shape[-2:]
+    def encode(self, x: Tensor) -> tuple[list[Tensor | None], Tensor]:
+        """Return the skips, the deepest first, and the encoder's last features."""
         *skips, x = self.encoder(pad_to_multiple(x, self.stride))
-        for block, skip in zip(self.decoder, [*reversed(skips), None], strict=True):
-            x = block(x, skip)
-        return self.head(x)[..., :height, :width], None
+        return [*reversed(skips), None], x
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,0 +1,1 @@
+"""Masks become objects: found, told apart, edited, measured."""

@@ -1,0 +1,119 @@
+"""Components that are several objects, split: by shape, or as an object head says.
+
+Both work on any number of components at once, and what becomes of one does not depend
+on which others are there: so blocks of an image leave no trace.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+from skimage.measure import label
+from skimage.morphology import local_maxima, reconstruction
+from skimage.segmentation import watershed
+
+__all__ = ["MARGIN", "split_by_centres", "split_by_shape"]
+
+#: By how much a bump must rise above the saddle to the next one to be an object of its
+#: own: in pixels of distance to the border, and as a share of that distance.
+_RISE, _SHARE = 0.75, 0.1
+#: Smoothing of the map of centres, distance of two centres, and least height of one.
+_SMOOTH, _APART, _HEIGHT = 1.0, 3, 0.25
+#: Pixels around a component on which its centres depend.
+MARGIN = int(4 * _SMOOTH + 0.5) + _APART + 1
+
+
+def split_by_shape(components: NDArray[Any], labels: NDArray[np.uint8]) -> NDArray[Any]:
+    """Split components at their waists: watershed of the distance to the border.
+
+    A seed is a maximum of the distance that rises above the saddle to any higher one by
+    0.75 pixels and by a tenth of itself (its dynamic: Grimaud 1992), so that neither
+    small objects vanish nor large ones break at a ragged border.
+
+    Parameters
+    ----------
+    components : (Y, X) ndarray of int
+        Numbers of connected pixels of one class, 0 elsewhere.
+    labels : (Y, X) ndarray of uint8
+        Their classes.
+
+    Returns
+    -------
+    (Y, X) ndarray of int32
+        1 ... n in no particular order, 0 where `components` is.
+    """
+    objects = np.zeros(components.shape, np.int32)
+    # Components of one class never touch, those of different ones do.
+    for each in np.unique(labels[components > 0]):
+        found = _split_class((components > 0) & (labels == each))
+        objects += np.where(found > 0, found + objects.max(), 0)
+    return objects
+
+
+def _split_class(inside: NDArray[np.bool_]) -> NDArray[np.int32]:
+    distance = ndimage.distance_transform_edt(inside)
+    lower = np.minimum(distance - _RISE, distance * (1 - _SHARE))
+    filled = reconstruction(np.maximum(lower, 0), distance, method="dilation")
+    # What rises by less is flat now; rounded, since it is to be exactly flat.
+    seeds = label(local_maxima(np.round(filled, 6)) & inside, connectivity=2)
+    flooded: NDArray[np.int32] = watershed(
+        -distance, seeds, mask=inside, connectivity=2
+    )
+    return flooded.astype(np.int32, copy=False)
+
+
+def split_by_centres(
+    components: NDArray[Any], maps: NDArray[np.floating], inner: tuple[slice, slice]
+) -> NDArray[Any]:
+    """Split components as an object head says.
+
+    Each pixel goes to that centre of its component to which the head points it
+    (Panoptic-DeepLab: Cheng et al. 2020, arXiv:1911.10194, Eq. 1). A component without
+    any centre stays one object: the user may have painted it.
+
+    Parameters
+    ----------
+    components : (Y, X) ndarray of int
+        Numbers of connected pixels of one class, 0 elsewhere.
+    maps : (3, Y + more, X + more) ndarray of float
+        As :mod:`napari_seg.models.objects` describes them, with up to `MARGIN` pixels
+        around.
+    inner : tuple of slice
+        Where `components` lies on the maps.
+
+    Returns
+    -------
+    (Y, X) ndarray of int32
+        1 ... n in no particular order, 0 where `components` is.
+    """
+    height = ndimage.gaussian_filter(maps[0].astype(np.float32), _SMOOTH)
+    highest = ndimage.maximum_filter(height, 2 * _APART + 1)
+    peaks = ((height == highest) & (height > _HEIGHT))[inner]
+    y, x = _single(peaks & (components > 0), components)
+    rows, columns = np.nonzero(components)
+    owner = components[rows, columns].astype(np.int64)
+    # Components lie far apart along a third axis, so that no pixel leaves its own.
+    far = 4.0 * sum(maps.shape)
+    down, right = (maps[i][inner][rows, columns].astype(np.float64) for i in (1, 2))
+    votes = np.stack([rows + down, columns + right, owner * far], axis=1)
+    objects = np.zeros(components.shape, np.int32)
+    if len(y):
+        centres = np.stack([y, x, components[y, x] * far], axis=1)
+        distance, nearest = cKDTree(centres).query(votes)
+        objects[rows, columns] = np.where(distance < far / 2, nearest + 1, 0)
+    alone = label(np.where(objects == 0, components, 0), connectivity=2)
+    return np.where(alone > 0, alone + len(y), objects).astype(np.int32)
+
+
+def _single(
+    peaks: NDArray[np.bool_], components: NDArray[Any]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return rows and columns of peaks; of a flat one, its first pixel."""
+    numbers = label(np.where(peaks, components, 0), connectivity=2)
+    y, x = np.nonzero(numbers)
+    _, first = np.unique(numbers[y, x], return_index=True)
+    return y[first], x[first]
