@@ -9,8 +9,8 @@ above a threshold; then, per class,
 - *PQ*, panoptic quality, is SQ · RQ (Kirillov et al. 2019, arXiv:1801.00868, Eq. 1
   and 2),
 - *AP* is TP / (TP + FP + FN), as in the 2018 Data Science Bowl (Caicedo et al. 2019,
-  Nature Methods 16:1247), StarDist and Cellpose.  It is not the average precision of
-  COCO, which is an area below a curve of objects that are ranked by confidence.
+  Nature Methods 16:1247), Cellpose and StarDist (there: accuracy).  It is not the
+  average precision of COCO, an area below a curve of objects ranked by confidence.
 
 Counts first, ratios last: counts of images add up, scores do not.
 """
