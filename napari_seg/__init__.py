@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from napari_seg.scoring.boundary import boundary_scores
     from napari_seg.scoring.confusion import score
     from napari_seg.scoring.live import LiveScore
+    from napari_seg.scoring.live_objects import LiveObjectScore
+    from napari_seg.scoring.objects import score_objects
     from napari_seg.training.finetune import finetune
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LiveObjectScore",
     "LiveScore",
     "__version__",
     "adapt_model",
@@ -33,9 +36,11 @@ __all__ = [
     "predict",
     "save_model",
     "score",
+    "score_objects",
 ]
 
 _HOMES = {
+    "LiveObjectScore": "scoring.live_objects",
     "LiveScore": "scoring.live",
     "adapt_model": "models.registry",
     "boundary_scores": "scoring.boundary",
@@ -45,6 +50,7 @@ _HOMES = {
     "predict": "inference.predict",
     "save_model": "models.checkpoint",
     "score": "scoring.confusion",
+    "score_objects": "scoring.objects",
 }
 
 

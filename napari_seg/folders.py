@@ -42,10 +42,11 @@ def bare_name(path: Path) -> str:
     return path.name.removesuffix(path.suffix).removesuffix(".ome")
 
 
-def images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path, made_here: bool = False) -> list[Path]:
     """Return the images that lie in a folder itself, by name.
 
-    A mask that this program wrote beside its image is none of them.
+    A mask that this program wrote beside its image is none of them, unless
+    `made_here`.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def images_in(folder: Path) -> list[Path]:
     ]
     names = {bare_name(path) for path in found}
     made = {name + ending for name in names for ending in MADE_HERE}
-    images = [path for path in found if bare_name(path) not in made]
+    images = [path for path in found if made_here or bare_name(path) not in made]
     if not images:
         raise InputError(f"There is no image in {folder}; {FORMATS}.")
     return images

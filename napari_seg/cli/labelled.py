@@ -234,22 +234,25 @@ def read_replay(folder: Path, classes: Sequence[str]) -> list[Labelled]:
 
 
 def pair_by_name(
-    ones: list[Path], others: list[Path], what: str
+    ones: list[Path],
+    others: list[Path],
+    what: str,
+    endings: tuple[str, ...] = ("_mask",),
 ) -> list[tuple[Path, Path]]:
-    """Pair files by name; ``a_mask.tif`` goes with ``a.png``.
+    """Pair files by name, without these endings; ``a_mask.tif`` goes with ``a.png``.
 
     Raises
     ------
     InputError
         If two files of one side have one name, or no name is on both sides.
     """
-    left, right = _by_name(ones), _by_name(others)
+    left, right = _by_name(ones, endings), _by_name(others, endings)
     both = sorted(left.keys() & right.keys())
     if not both:
         raise InputError(
             f"No file in {ones[0].parent} has its {what} in {others[0].parent}; files "
-            f"pair by name, such as a.tif with a.tif or a_mask.tif. The first ones "
-            f"found are {ones[0].name} and {others[0].name}."
+            f"pair by name, such as a.tif with a.tif or a{endings[-1]}.tif. The first "
+            f"ones found are {ones[0].name} and {others[0].name}."
         )
     alone = sorted(left.keys() ^ right.keys())
     if alone:
@@ -258,10 +261,12 @@ def pair_by_name(
     return [(left[name], right[name]) for name in both]
 
 
-def _by_name(paths: list[Path]) -> dict[str, Path]:
+def _by_name(paths: list[Path], endings: tuple[str, ...]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
-        name = bare_name(path).removesuffix("_mask")
+        name = bare_name(path)
+        for ending in endings:
+            name = name.removesuffix(ending)
         if name in found:
             raise InputError(
                 f"{found[name].name} and {path.name} in {path.parent} have the same "

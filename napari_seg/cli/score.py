@@ -1,11 +1,10 @@
-"""``napari-seg score``: IoU and Dice of masks against the truth, and of outlines."""
+"""``napari-seg score``: masks against the truth, their outlines, and objects."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import reduce
-from itertools import product
 from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_seg.cli.arguments import add_json
+from napari_seg.cli.pairs import Pair, mask_pairs, shown, spatial_parts
 from napari_seg.cli.report import Report, note, table
 from napari_seg.errors import InputError
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from napari_seg.scoring.confusion import Scores
 
 __all__ = ["add_arguments", "run"]
-
-Pair = tuple[Path, Path]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ignore",
         type=int,
-        default=255,
         metavar="ID",
         help="id of the truth that is left out (default: 255); 255 always is",
     )
@@ -60,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_sizes,
         metavar="SIZE",
         help="for --boundary, such as 0.65 (micrometres), or 2,0.65,0.65 for Z,Y,X",
+    )
+    parser.add_argument(
+        "--objects",
+        action="store_true",
+        help="the files hold ids of objects, 0 for none, such as predict --instances "
+        "writes: panoptic quality (PQ, SQ, RQ) and average precision at an IoU of 0.5",
     )
     add_json(parser)
 
@@ -80,7 +83,9 @@ def run(given: argparse.Namespace) -> Report:
 
     if given.pixel_size is not None and given.boundary is None:
         raise InputError("--pixel-size goes with --boundary; give a tolerance, too.")
-    pairs = _pairs(given.prediction, given.truth)
+    if given.objects:
+        return _run_objects(given)
+    pairs = mask_pairs(given.prediction, given.truth)
     measured = [_measure(pair, given) for pair in pairs]
     scores = Scores(_sum(counts for counts, _ in measured))
     outlines = [outline for _, outline in measured if outline is not None]
@@ -95,23 +100,26 @@ def run(given: argparse.Namespace) -> Report:
     return Report(_text(scores, total), values)
 
 
-def _pairs(prediction: Path, truth: Path) -> list[Pair]:
-    from napari_seg.cli.labelled import pair_by_name
-    from napari_seg.folders import bare_name, images_in, is_zarr
+def _run_objects(given: argparse.Namespace) -> Report:
+    from napari_seg.cli.objects import report_objects
 
-    for path in (prediction, truth):
-        if not path.exists():
-            raise InputError(f"There is no file or folder {path}.")
-    folders = [path.is_dir() and not is_zarr(path) for path in (prediction, truth)]
-    if folders[0] != folders[1]:
-        raise InputError("Give two files or two folders, the prediction first.")
-    if not folders[0]:
-        return [(prediction, truth)]
-    others = ("_confidence", "_instances")
-    masks = [
-        path for path in images_in(prediction) if not bare_name(path).endswith(others)
-    ]
-    return pair_by_name(masks, images_in(truth), "truth")
+    options = {
+        "--classes": given.classes,
+        "--ignore": given.ignore,
+        "--boundary": given.boundary,
+        "--pixel-size": given.pixel_size,
+    }
+    for option, value in options.items():
+        if value is not None:
+            raise InputError(
+                f"{option} is for masks of classes, and with --objects the files hold "
+                f"ids of objects; leave out one of the two."
+            )
+    return report_objects(mask_pairs(given.prediction, given.truth, objects=True))
+
+
+def _ignored(given: argparse.Namespace) -> int:
+    return 255 if given.ignore is None else int(given.ignore)
 
 
 def _measure(
@@ -124,7 +132,7 @@ def _measure(
     found, expected = (read_picture(path, colours=False) for path in pair)
     try:
         counts = confusion_matrix(
-            found.data, expected.data, given.classes, given.ignore
+            found.data, expected.data, given.classes, _ignored(given)
         )
         if given.boundary is None:
             return counts, None
@@ -140,28 +148,19 @@ def _outlines(
     """Score the outlines of each plane, or of each stack, and add them up."""
     from napari_seg.scoring.boundary import boundary_scores
 
-    ndim = len(expected.data.shape)
-    axes = expected.axes or found.axes or "TZYX".rjust(ndim, "Q")[-ndim:]
-    parts = zip(_spatial(found.data, axes), _spatial(expected.data, axes), strict=True)
     return reduce(
         add,
         (
             boundary_scores(
-                *part, given.boundary, n_classes, given.ignore, spacing=given.pixel_size
+                *part,
+                given.boundary,
+                n_classes,
+                _ignored(given),
+                spacing=given.pixel_size,
             )
-            for part in parts
+            for part in spatial_parts(found, expected)
         ),
     )
-
-
-def _spatial(data: Any, axes: str) -> Iterator[Any]:
-    """Yield the planes, or stacks along Z, of an array with these axes."""
-    steps: list[Iterable[Any]] = [
-        (slice(None),) if letter in "ZYX" else range(length)
-        for letter, length in zip(axes, data.shape, strict=True)
-    ]
-    for place in product(*steps):
-        yield np.asarray(data[place])
 
 
 def _sum(counts: Iterable[Any]) -> Any:
@@ -183,14 +182,10 @@ def _text(scores: Scores, outlines: BoundaryScores | None) -> str:
         columns |= {"boundary IoU": outlines.boundary_iou, "NSD": outlines.nsd}
         means += [outlines.mean_boundary_iou, outlines.mean_nsd]
     rows = [
-        (str(number), *map(_shown, values), str(pixels))
+        (str(number), *map(shown, values), str(pixels))
         for number, (*values, pixels) in enumerate(
             zip(*columns.values(), scores.truth_pixels, strict=True)
         )
     ]
-    mean = ("mean", *map(_shown, means), str(scores.pixels))
+    mean = ("mean", *map(shown, means), str(scores.pixels))
     return table([("class", *columns, "pixels"), *rows, mean])
-
-
-def _shown(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.4f}"

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
-from math import ceil, hypot, nan
+from math import ceil, hypot
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,6 +35,7 @@ from napari_seg.scoring.confusion import (
     plain_number,
 )
 from napari_seg.scoring.regions import Box, as_box, changed_box
+from napari_seg.scoring.sums import class_sum, ratio
 from napari_seg.scoring.tally import UNKNOWN
 
 __all__ = ["BoundaryScores", "boundary_scores"]
@@ -86,22 +87,22 @@ class BoundaryScores:
                 "not add up; compute both at the same one."
             )
         return BoundaryScores(
-            _sum(self.rim_overlap, other.rim_overlap),
-            _sum(self.rim_union, other.rim_union),
-            _sum(self.surface_close, other.surface_close),
-            _sum(self.surface, other.surface),
+            class_sum(self.rim_overlap, other.rim_overlap),
+            class_sum(self.rim_union, other.rim_union),
+            class_sum(self.surface_close, other.surface_close),
+            class_sum(self.surface, other.surface),
             self.tolerance,
         )
 
     @cached_property
     def boundary_iou(self) -> NDArray[np.float64]:
         """Boundary IoU per class, (K,), NaN where absent from both."""
-        return _ratio(self.rim_overlap, self.rim_union)
+        return ratio(self.rim_overlap, self.rim_union)
 
     @cached_property
     def nsd(self) -> NDArray[np.float64]:
         """Normalized surface distance per class, (K,), NaN where absent from both."""
-        return _ratio(self.surface_close, self.surface)
+        return ratio(self.surface_close, self.surface)
 
     @cached_property
     def mean_boundary_iou(self) -> float:
@@ -366,15 +367,3 @@ def _area(voxels: list[int], spacing: Spacing) -> float:
         volume, 0.5, spacing=spacing, method="lorensen"
     )
     return float(mesh_surface_area(vertices, faces))
-
-
-def _sum(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
-    """Add sums per class; one may know fewer classes."""
-    short, long = sorted((one, other), key=len)
-    return np.asarray(long + np.pad(short, (0, len(long) - len(short))))
-
-
-def _ratio(parts: NDArray[Any], wholes: NDArray[Any]) -> NDArray[np.float64]:
-    ratios = np.full(len(wholes), nan)
-    np.divide(parts, wholes, out=ratios, where=wholes > 0)
-    return ratios

@@ -22,12 +22,14 @@ from napari_seg.scoring.tally import MAX_CLASSES, UNKNOWN, Tally, as_ids
 __all__ = [
     "UNKNOWN",
     "Scores",
+    "as_array",
     "check_n_classes",
     "confusion_matrix",
     "mean_present",
     "plain_number",
     "score",
     "scored_block",
+    "strict_ids",
 ]
 
 
@@ -175,7 +177,7 @@ def confusion_matrix(
     ndarray of int64, shape (K, K)
         Rows are the truth, columns the prediction.
     """
-    found, expected = _as_array(prediction), _as_array(truth)
+    found, expected = as_array(prediction), as_array(truth)
     if found.shape != expected.shape:
         raise LabelsError(
             f"The prediction has shape {found.shape}, the truth {expected.shape}; "
@@ -187,13 +189,13 @@ def confusion_matrix(
         check_n_classes(n_classes)
     tally = Tally()
     for piece in split(as_box(None, found.shape)):
-        rows = _strict_ids("truth", np.asarray(expected[piece]), ignore)
-        columns = _strict_ids("prediction", np.asarray(found[piece]), UNKNOWN)
+        rows = strict_ids("truth", np.asarray(expected[piece]), ignore)
+        columns = strict_ids("prediction", np.asarray(found[piece]), UNKNOWN)
         tally.add(rows, columns)
     return _strict_block(tally.counts, n_classes, ignore)
 
 
-def _as_array(values: Any) -> Any:
+def as_array(values: Any) -> Any:
     """Return `values`, as a numpy array unless it can be sliced like one."""
     if all(hasattr(values, name) for name in ("shape", "dtype", "__getitem__")):
         return np.atleast_1d(values) if values.shape == () else values
@@ -208,7 +210,7 @@ def _check_integer(name: str, dtype: np.dtype[Any]) -> None:
         )
 
 
-def _strict_ids(name: str, values: NDArray[Any], ignore: int) -> NDArray[np.uint8]:
+def strict_ids(name: str, values: NDArray[Any], ignore: int) -> NDArray[np.uint8]:
     """Return uint8 ids; refuse what `as_ids` would silently call unknown."""
     if values.dtype not in (np.uint8, np.bool_):
         wrong = (values < 0) | (values > UNKNOWN)

@@ -8,6 +8,7 @@ import tifffile
 from PIL import Image
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 
+from napari_seg import score_objects
 from napari_seg.scoring.boundary import boundary_scores
 
 
@@ -114,6 +115,103 @@ def test_outlines_of_stacks_and_of_time_steps(run, tmp_path):
     assert results["ZYX"] == pytest.approx(volume)
     # Of three steps with an outline in either, one has it in both.
     assert results["TYX"] == pytest.approx(0.5)
+
+
+@pytest.fixture
+def numbered(tmp_path):
+    """Return pairs of object ids; in files, 300 objects are more than 8 bits hold."""
+    rng = np.random.default_rng(0)
+    for kind in ("found", "truth"):
+        (tmp_path / kind).mkdir()
+    pairs = []
+    for name, columns in (("a", 15), ("b", 10)):
+        truth = 1 + np.arange(20 * columns, dtype=np.uint16).reshape(20, columns)
+        truth = truth.repeat(4, 0).repeat(4, 1)
+        found = np.where(rng.random(truth.shape) < 0.4, 0, truth).astype(np.uint32)
+        tifffile.imwrite(tmp_path / "found" / f"{name}_instances.tif", found)
+        tifffile.imwrite(tmp_path / "truth" / f"{name}.tif", truth)
+        pairs.append((found, truth))
+    return pairs
+
+
+def test_objects_of_files_and_of_folders(run, numbered, tmp_path):
+    scores = [score_objects(*pair) for pair in numbered]
+    folders = (tmp_path / "found", tmp_path / "truth")
+    files = (folders[0] / "a_instances.tif", folders[1] / "a.tif")
+    for given, expected, number in (
+        (files, scores[0], 1),
+        (folders, scores[0] + scores[1], 2),
+    ):
+        result = run("score", *given, "--objects", "--json").json
+        assert 0.4 < result["pq"] == expected.pq[0]
+        assert (result["sq"], result["rq"]) == (expected.sq[0], expected.rq[0])
+        assert result["ap50"] == expected.ap[0] < 1
+        counts = expected.counts
+        assert result["true_positives"] == counts.true_positives[0]
+        assert result["false_positives"] == counts.false_positives[0]
+        assert result["false_negatives"] == counts.false_negatives[0] > 0
+        assert result["files"] == number
+        lines = run("score", *given, "--objects").out.splitlines()
+        assert lines[0].split() == ["PQ", "SQ", "RQ", "AP50", "TP", "FP", "FN"]
+        assert lines[1].split()[0] == f"{expected.pq[0]:.4f}"
+        assert lines[1].split()[4] == str(counts.true_positives[0])
+
+
+def test_objects_are_found_beside_the_masks_that_predict_writes(
+    run, numbered, tmp_path
+):
+    for ending in ("", "_mask", "_confidence"):
+        path = tmp_path / "found" / f"a{ending}.tif"
+        tifffile.imwrite(path, np.zeros((3, 3), np.float32))
+    folders = (tmp_path / "found", tmp_path / "truth")
+    assert run("score", *folders, "--objects", "--json").json["files"] == 2
+    assert run("score", folders[1], folders[1], "--objects", "--json").json["pq"] == 1
+
+
+def test_object_255_is_an_object(run, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((8, 8), 255, np.uint8))
+    done = run("score", tmp_path / "a.tif", tmp_path / "a.tif", "--objects", "--json")
+    assert (done.json["pq"], done.json["true_positives"]) == (1, 1)
+    assert "masks of classes" in done.err
+
+
+def test_objects_of_time_steps_are_scored_one_by_one(run, tmp_path):
+    """The same nucleus has the same id in each step, and is found in one of two."""
+    truth = np.ones((2, 8, 8), np.uint8)
+    found = truth.copy()
+    found[1, 3:] = 0
+    counts = {}
+    for axes in ("ZYX", "TYX"):
+        files = [tmp_path / f"{name}_{axes}.tif" for name in ("found", "truth")]
+        for path, ids in zip(files, (found, truth), strict=True):
+            tifffile.imwrite(path, ids, imagej=True, metadata={"axes": axes})
+        told = run("score", *files, "--objects", "--json").json
+        counts[axes] = told["true_positives"], told["false_negatives"]
+    assert counts == {"ZYX": (1, 0), "TYX": (1, 1)}
+
+
+def test_no_objects_have_no_score(run, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.uint8))
+    files = (tmp_path / "a.tif", tmp_path / "a.tif", "--objects")
+    told = run("score", *files, "--json").json
+    assert [told[key] for key in ("pq", "sq", "rq", "ap50")] == [None] * 4
+    assert run("score", *files).out.splitlines()[1].split()[:4] == ["–"] * 4
+
+
+def test_refusals_of_objects(run, numbered, tmp_path):
+    found, truth = tmp_path / "found", tmp_path / "truth"
+    one, other = found / "a_instances.tif", truth / "a.tif"
+    for option in ("--classes", "--ignore", "--boundary"):
+        refusal = run("score", one, other, "--objects", option, "2").refusal
+        assert refusal.startswith(f"{option} is for masks of classes")
+    assert "shapes differ" in run("score", one, truth / "b.tif", "--objects").refusal
+    tifffile.imwrite(one, np.zeros((80, 60), np.float32))
+    refusal = run("score", one, other, "--objects").refusal
+    assert "a_instances.tif against" in refusal
+    assert "must be integers" in refusal
+    Image.fromarray(np.zeros((80, 60, 3), np.uint8)).save(found / "c.png")
+    refusal = run("score", found / "c.png", found / "c.png", "--objects").refusal
+    assert "one number for each pixel" in refusal
 
 
 def test_ignore(run, masks, tmp_path):
