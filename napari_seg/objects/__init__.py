@@ -1,0 +1,1 @@
+"""Mask → objects: numbering them, and measuring, grouping and editing them."""
