@@ -11,9 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_seg.objects.outline import PERIMETER_WEIGHTS, convex_areas
-from napari_seg.objects.sums import BlockSums
+from napari_seg.objects.sums import BlockSums, row_ends
 
 __all__ = ["shape_columns"]
+
+#: Objects whose hulls are in memory at once.
+_OBJECTS = 4096
 
 Columns = dict[str, NDArray[Any]]
 
@@ -110,8 +113,14 @@ def _variances(
 
 
 def _solidity(total: BlockSums) -> NDArray[np.float64]:
-    rows = total.corners
-    codes = np.searchsorted(total.sums["id"].to_numpy(), rows["id"].to_numpy())
-    places = (rows[name].to_numpy() for name in ("y", "left", "right"))
-    hulls = convex_areas(codes, *places)
-    return np.asarray(total.sums["area"].to_numpy() / hulls, np.float64)
+    ids, area = total.sums["id"].to_numpy(), total.sums["area"].to_numpy()
+    corners = total.corners.sort_values("id", kind="stable", ignore_index=True)
+    ends = np.searchsorted(corners["id"].to_numpy(), ids, "right")
+    found = np.ones(len(ids))
+    for first in range(0, len(ids), _OBJECTS):
+        some = slice(first, min(first + _OBJECTS, len(ids)))
+        rows = row_ends(corners[ends[first - 1] if first else 0 : ends[some.stop - 1]])
+        codes = np.searchsorted(ids[some], rows["id"].to_numpy())
+        places = (rows[name].to_numpy(np.int64) for name in ("y", "left", "right"))
+        found[some] = area[some] / convex_areas(codes, *places)
+    return found

@@ -24,7 +24,7 @@ from napari_seg.objects.outline import (
     perimeter_kinds,
 )
 
-__all__ = ["BlockSums", "add_up", "block_sums"]
+__all__ = ["BlockSums", "add_up", "block_sums", "row_ends"]
 
 _IDS = 256
 
@@ -45,8 +45,8 @@ class BlockSums:
     classes : DataFrame
         ``id``, ``class``, ``area``: pixels of each class in each object.
     corners : DataFrame
-        ``id``, ``y``, ``left``, ``right``: outermost pixels of rows, among which are
-        the corners of convex hulls; empty for stacks.
+        ``id``, ``y``, ``left``, ``right``: outermost pixels of rows, block by block,
+        among which are the corners of convex hulls; empty for stacks.
     """
 
     sums: pd.DataFrame
@@ -125,7 +125,7 @@ def add_up(parts: Iterable[BlockSums | None]) -> BlockSums | None:
     classes = classes.groupby(["id", "class"], as_index=False).sum()
     corners = pd.concat([block.corners for block in blocks], ignore_index=True)
     joined = sums.groupby("id", as_index=False).agg(how)
-    return BlockSums(joined, classes, _ends(corners))
+    return BlockSums(joined, classes, corners)
 
 
 _JOINED = {
@@ -248,15 +248,17 @@ def _corners(ids: NDArray[Any], span: tuple[slice, ...]) -> pd.DataFrame:
     found = pd.DataFrame(
         {
             "id": ids[HALO + rows, HALO + columns].astype(np.int64),
-            "y": rows + span[0].start,
-            "left": columns + span[1].start,
-            "right": columns + span[1].start,
+            # There are many of them, and images have fewer rows than 2^31.
+            "y": (rows + span[0].start).astype(np.int32),
+            "left": (columns + span[1].start).astype(np.int32),
+            "right": (columns + span[1].start).astype(np.int32),
         }
     )
-    return _ends(found)
+    return row_ends(found)
 
 
-def _ends(corners: pd.DataFrame) -> pd.DataFrame:
+def row_ends(corners: pd.DataFrame) -> pd.DataFrame:
+    """Return the outermost pixels of each row of each object, sorted by both."""
     by_row = corners.groupby(["id", "y"], as_index=False)
     return by_row.agg({"left": "min", "right": "max"})
 

@@ -15,7 +15,7 @@ from skimage.draw import disk, ellipse
 from skimage.measure import regionprops_table
 
 from napari_seg.errors import InputError, LabelsError
-from napari_seg.objects import layers
+from napari_seg.objects import layers, shapes
 from napari_seg.objects.measure import measure_objects
 
 # Ours, and what scikit-image calls it.
@@ -109,6 +109,7 @@ def test_where_blocks_are_cut_changes_nothing(monkeypatch, ids, height, width):
     """Also of ragged objects in pieces, of single pixels and of lines."""
     whole = measure_objects(ids, ids > 1, ids * 0.5, corrected=ids == 2)
     monkeypatch.setattr(layers, "_SIDES", {2: (height, width)})
+    monkeypatch.setattr(shapes, "_OBJECTS", 2)
     pieces = measure_objects(ids, ids > 1, ids * 0.5, corrected=ids == 2)
     pd.testing.assert_frame_equal(whole, pieces, check_exact=True)
     if ids.any():
