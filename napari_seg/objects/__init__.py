@@ -1,1 +1,1 @@
-"""Masks become objects: found, told apart, edited, measured."""
+"""Masks become objects: found, told apart, stitched, measured."""
