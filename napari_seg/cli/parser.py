@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train a model from scratch on labelled images",
     "predict": "segment images",
     "score": "compare masks: IoU and Dice for each class",
+    "convert": "bring masks and objects into the formats of other programs, and back",
     "finetune": "fine-tune a model on partly labelled images",
     "doctor": "check this installation, and say what to install",
 }
