@@ -91,7 +91,8 @@ def _mask_axes(letters: str, shape: tuple[int, ...]) -> list[int]:
     if any(letters[axis] in "CS" for axis in kept):
         raise LabelsError(
             f"The file holds an image of several channels (axes {letters}, shape "
-            f"{shape}), no mask; give one with a number for each pixel."
+            f"{shape}), no mask; give one with a number for each pixel, or save slices "
+            "with Z or T as their axis."
         )
     return kept
 

@@ -76,9 +76,13 @@ def test_nothing_has_no_border():
 )
 @settings(max_examples=80, deadline=None)
 def test_slanted_polygons_agree_with_scikit_image(corners):
-    # Off the lattice of centres, where it is a matter of taste which side a pixel is.
-    ring = np.array(corners) / 7 + 0.0123
-    expected = polygon2mask((15, 18), ring[:, ::-1] - 0.5)
+    ring = np.array(corners) / 7
+    # A centre on the border is a matter of taste: a breath to either side decides.
+    expected = [
+        polygon2mask((15, 18), ring[:, ::-1] - 0.5 + np.array(shift))
+        for shift in ((1e-6, 1e-6), (1e-6, -1e-6), (-1e-6, 1e-6), (-1e-6, -1e-6))
+    ]
+    sure = np.ptp(np.array(expected, np.int8), axis=0) == 0
     found = np.zeros((15, 18), bool)
     try:
         filled = fill([ring], found.shape, "polygon")
@@ -87,7 +91,7 @@ def test_slanted_polygons_agree_with_scikit_image(corners):
     if filled is not None:
         rows, columns, inside = filled
         found[rows, columns] = inside
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found[sure], expected[0][sure])
 
 
 def test_a_million_corners_are_no_problem():
