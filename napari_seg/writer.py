@@ -267,6 +267,9 @@ def replacing(target: Path) -> Iterator[Path]:
         yield part
         if part.exists():
             os.replace(part, target)
+    except StorageError:
+        # Of a file within whose time this one was written, too.
+        raise
     except OSError as error:
         raise StorageError(_reason(error, target)) from error
     finally:

@@ -35,6 +35,10 @@ class Format:
         "classes", "objects"; a file has one of them, or with `together` both.
     together : bool
         Whether one file holds objects and their classes.
+    ndim : tuple of int
+        Numbers of axes that it can have.
+    file_per_plane : bool
+        Whether each plane of a stack is a file of its own.
     needs_shape : bool
         Whether files of other programs do not tell the shape of the image.
     opens_in : str
@@ -49,6 +53,8 @@ class Format:
     pattern: str
     holds: tuple[Kind, ...] = ("classes", "objects")
     together: bool = False
+    ndim: tuple[int, ...] = (2, 3, 4)
+    file_per_plane: bool = False
     needs_shape: bool = False
     opens_in: str = ""
     preset: Mapping[str, Any] = field(default_factory=dict)
@@ -111,6 +117,7 @@ FORMATS: dict[str, Format] = {
         "png",
         (".png",),
         "PNG (*.png)",
+        file_per_plane=True,
         opens_in="everything",
     ),
     "coco": Format(

@@ -121,9 +121,18 @@ def _add(
     names: Mapping[str, Kind],
 ) -> None:
     """Add labels to an image; nothing but its list of labels changes."""
-    image = ngff.open_group(folder)
-    scale = ngff.first_multiscale(image, folder)
-    levels = _levels_of(image, scale, content, folder)
+    try:
+        image = ngff.open_group(folder)
+        scale = ngff.first_multiscale(image, folder)
+        levels = _levels_of(image, scale, content, folder)
+    except InputError:
+        raise
+    except Exception as error:
+        # Damaged metadata makes zarr raise whatever it comes across.
+        raise InputError(
+            f"{folder} is there already and holds no image of OME-Zarr ({error}); "
+            "choose another name."
+        ) from error
     group: Any = zarr.open_group(
         str(folder / "labels"), mode="a", zarr_format=image.metadata.zarr_format
     )

@@ -259,6 +259,18 @@ def test_a_mask_of_predict_can_be_read(tmp_path):
     assert back.pixel_size == 0.5
 
 
+def test_what_is_there_and_no_image_is_left_alone(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    zarr.open_array(tmp_path / "b.zarr", mode="w", shape=(8, 9), dtype="u1")
+    zarr.open_group(tmp_path / "c.zarr", mode="w")
+    (tmp_path / "d.zarr").write_text("a file")
+    before = files(tmp_path)
+    for name in "abcd":
+        with pytest.raises(InputError, match="no image"):
+            write(tmp_path / f"{name}.zarr", blocks((8, 9)))
+    assert files(tmp_path) == before
+
+
 def test_an_image_is_no_mask(tmp_path):
     make_image(tmp_path / "a.zarr", 2)
     with pytest.raises(InputError, match="2 channels, no mask"):

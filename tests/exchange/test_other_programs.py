@@ -8,13 +8,14 @@ import zipfile
 import numpy as np
 import pytest
 import roifile
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from skimage.draw import polygon2mask
 
 from napari_seg.errors import InputError
-from napari_seg.exchange import Exchanged, read, rle, write
+from napari_seg.exchange import FORMATS, Exchanged, read, rle, write
 from tests.exchange.conftest import NOISE, blocks
 
 QUICK = settings(
@@ -267,3 +268,16 @@ def test_geojson_of_qupath_says_in_which_plane(tmp_path):
     assert read(tmp_path / "a.geojson", shape=(4, 5)).ids.sum() == 4
     with pytest.raises(InputError, match="plane"):
         read(tmp_path / "a.geojson", shape=(2, 2, 4, 5))
+
+
+@pytest.mark.parametrize("key", ["geojson", "coco-polygons", "imagej"])
+def test_pebbles_that_touch(tmp_path, shared_data, key):
+    folder = shared_data / "beach_grains"
+    ids = tifffile.imread(sorted((folder / "instances").iterdir())[0])
+    labels = tifffile.imread(sorted((folder / "masks").iterdir())[0])
+    content = Exchanged(labels, ids.astype(np.uint32), ("background", "grain", "edge"))
+    path = tmp_path / f"a{FORMATS[key].suffix}"
+    write(path, content, format=key)
+    back = read(path, shape=ids.shape)
+    np.testing.assert_array_equal(back.ids, ids)
+    assert len(np.unique(ids)) > 20

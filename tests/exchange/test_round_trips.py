@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,6 +173,33 @@ def test_a_failed_write_keeps_what_was_there(tmp_path, key):
     with pytest.raises(StorageError):
         write(path, blocks((8, 9)), format=key)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_keeps_all_old_planes(tmp_path, monkeypatch):
+    written = write(tmp_path / "a.png", blocks((3, 8, 9)))
+    before = [path.read_bytes() for path in written]
+    calls = []
+
+    def fail_at_last(image: Image.Image, path: Path, **_: Any) -> None:
+        calls.append(path)
+        Path(path).write_bytes(b"new")
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail_at_last)
+    with pytest.raises(
+        StorageError, match=r"^No space left in .* a_z0002.png elsewhere"
+    ):
+        write(tmp_path / "a.png", blocks((3, 8, 9), seed=1))
+    assert [path.read_bytes() for path in written] == before
+    assert sorted(tmp_path.iterdir()) == written
+
+
+def test_every_format_is_documented():
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    for page in ("file-formats.md", "command-line.md"):
+        text = (docs / page).read_text(encoding="utf-8")
+        assert all(f"`{key}`" in text for key in FORMATS), page
 
 
 def test_ids_of_8_bits_are_objects_if_that_is_told(tmp_path):
