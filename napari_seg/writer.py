@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +21,7 @@ import tifffile
 
 from napari_seg.errors import LabelsError, StorageError
 
-__all__ = ["Calibration", "write_mask", "write_masks"]
+__all__ = ["Calibration", "replacing", "write_mask", "write_masks"]
 
 # ImageJ's hyperstacks have 8- or 16-bit samples, and its reader signed 32-bit offsets.
 _IMAGEJ_DTYPES = ("uint8", "uint16")
@@ -47,6 +48,14 @@ class Calibration:
     axes: str = ""
     scale: tuple[float, ...] = ()
     units: tuple[str, ...] = ()
+
+    def micrometres(self, axis: str) -> float | None:
+        """Return the step along an axis of space in micrometres, where it is known."""
+        index = self.axes.find(axis)
+        if not 0 <= index < min(len(self.scale), len(self.units)):
+            return None
+        metres = _METRES.get(self.units[index])
+        return None if metres is None else self.scale[index] * metres / 1e-6
 
     @classmethod
     def of_layer(cls, meta: Mapping[str, Any]) -> Calibration:
@@ -90,6 +99,7 @@ def write_mask(
     path: str | os.PathLike[str],
     labels: npt.ArrayLike,
     calibration: Calibration | None = None,
+    ome: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a mask as zlib-compressed TIFF.
 
@@ -106,6 +116,9 @@ def write_mask(
         smallest unsigned type that holds them.
     calibration : Calibration, optional
         Axes, scale and units to write beside the mask.
+    ome : mapping, optional
+        Write OME-TIFF also where ImageJ could read a hyperstack, and this into its
+        metadata, as tifffile takes it.
 
     Returns
     -------
@@ -115,7 +128,7 @@ def write_mask(
     Raises
     ------
     LabelsError
-        If `labels` is no mask.
+        If `labels` is no mask, or one of more axes than OME-TIFF can name.
     StorageError
         If the file cannot be written.
     """
@@ -123,8 +136,9 @@ def write_mask(
     if target.suffix.lower() not in (".tif", ".tiff"):
         target = target.with_name(target.name + ".tif")
     mask = _unsigned(np.asarray(labels))
-    options = _tiff_options(mask, calibration or Calibration())
-    _replace(target, mask, options)
+    options = _tiff_options(mask, calibration or Calibration(), ome)
+    with replacing(target) as part, part.open("wb") as file:
+        _write(file, mask, options)
     return target
 
 
@@ -153,12 +167,19 @@ def _unsigned(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return labels.astype(np.min_scalar_type(high))
 
 
-def _tiff_options(mask: npt.NDArray[Any], given: Calibration) -> dict[str, Any]:
+def _tiff_options(
+    mask: npt.NDArray[Any], given: Calibration, ome: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """Return what tifffile needs to know to write `mask`."""
     options: dict[str, Any] = {"compression": "zlib", "photometric": "minisblack"}
     axes = given.axes if _fits(given.axes, mask.ndim) else _DEFAULT_AXES.get(mask.ndim)
     scale = given.scale if len(given.scale) == mask.ndim else ()
     units = given.units if len(given.units) == mask.ndim else ()
+    if axes is None and ome is not None:
+        raise LabelsError(
+            f"A mask of {mask.ndim} axes is none for OME-TIFF, which takes up to four, "
+            "T, Z, Y and X; write a plain TIFF."
+        )
     if axes is None:
         return options | {"metadata": _plain_metadata(scale, units)}
     steps = {
@@ -168,11 +189,13 @@ def _tiff_options(mask: npt.NDArray[Any], given: Calibration) -> dict[str, Any]:
         )
         if step > 0 and math.isfinite(step)
     }
-    if mask.dtype.name in _IMAGEJ_DTYPES and mask.nbytes < _IMAGEJ_BYTES:
+    fits_imagej = mask.dtype.name in _IMAGEJ_DTYPES and mask.nbytes < _IMAGEJ_BYTES
+    if fits_imagej and ome is None:
         options |= _imagej_options(axes, steps)
         options["metadata"] |= _plain_metadata(scale, units)
         return options
-    return options | {"ome": True, "metadata": {"axes": axes} | _ome_steps(steps)}
+    metadata = {"axes": axes, **_ome_steps(steps), **(ome or {})}
+    return options | {"ome": True, "metadata": metadata}
 
 
 def _fits(axes: str, ndim: int) -> bool:
@@ -220,13 +243,33 @@ def _ome_steps(steps: Mapping[str, tuple[float, str]]) -> dict[str, Any]:
     return metadata
 
 
-def _replace(target: Path, mask: npt.NDArray[Any], options: dict[str, Any]) -> None:
-    """Write beside `target`, then take its place in one step."""
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a file beside `target` to write; at the end it takes its place in one step.
+
+    Parameters
+    ----------
+    target : Path
+        File to make; one that is there already is kept until the new one is complete.
+
+    Yields
+    ------
+    Path
+        Name of the file to write, or to leave out to change nothing.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written; the message says why and what to do.
+    """
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
-            _write(file, mask, options)
-        os.replace(part, target)
+        yield part
+        if part.exists():
+            os.replace(part, target)
+    except StorageError:
+        # Of a file within whose time this one was written, too.
+        raise
     except OSError as error:
         raise StorageError(_reason(error, target)) from error
     finally:

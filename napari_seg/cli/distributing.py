@@ -22,15 +22,10 @@ from numpy.typing import NDArray
 
 from napari_seg.cli.files import read_picture
 from napari_seg.cli.omezarr import MaskFolder, storage_errors
-from napari_seg.cli.segmenting import (
-    Outputs,
-    Segmenter,
-    Task,
-    label_objects,
-    write_tile,
-)
+from napari_seg.cli.segmenting import Outputs, Segmenter, Task, write_tile
 from napari_seg.cli.unfinished import Unfinished, identity
 from napari_seg.errors import InputError, StorageError
+from napari_seg.exchange.connected import label_objects
 from napari_seg.folders import is_zarr
 from napari_seg.inference.agenda import Index
 from napari_seg.inference.axes import AxesReading, Box

@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image
 
 from napari_seg.errors import ImageError, InputError
+from napari_seg.exchange.tiff import calibration_of
 from napari_seg.folders import FORMATS, images_in, is_zarr
 from napari_seg.writer import Calibration
 
@@ -115,23 +116,4 @@ def _read_tiff(path: Path) -> Picture:
         told = set("YX") <= set(series.axes) <= set("TZCYXS")
         axes = series.axes if told else None
         rgb = series.axes.endswith("S")
-        return Picture(data, axes, rgb, _calibration(file, axes))
-
-
-def _calibration(file: tifffile.TiffFile, axes: str | None) -> Calibration:
-    """Return the size of a pixel as ImageJ writes it."""
-    kept = "".join(letter for letter in axes or "" if letter in "TZYX")
-    found = file.imagej_metadata or {}
-    density = file.pages[0].resolution
-    if "unit" not in found or not all(density) or not kept.endswith("YX"):
-        return Calibration(kept)
-    unit = {"um": "micrometer", "µm": "micrometer", "micron": "micrometer"}
-    length = unit.get(found["unit"], found["unit"])
-    steps = {
-        "T": (found.get("finterval", 1.0), "second"),
-        "Z": (found.get("spacing", 1.0), length),
-        "Y": (1 / density[1], length),
-        "X": (1 / density[0], length),
-    }
-    scale, units = zip(*(steps[letter] for letter in kept), strict=True)
-    return Calibration(kept, scale, units)
+        return Picture(data, axes, rgb, calibration_of(file, axes))

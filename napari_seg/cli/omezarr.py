@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import zarr
 from numpy.typing import DTypeLike
 
 from napari_seg.cli.files import Picture
 from napari_seg.errors import ImageError, StorageError
+from napari_seg.exchange.ngff import (
+    axes_of,
+    calibration_of,
+    create_level,
+    describe,
+    described,
+    multiscale,
+)
 from napari_seg.folders import zarr_root
 from napari_seg.writer import Calibration
 
@@ -25,8 +32,6 @@ __all__ = [
     "images_within",
     "open_zarr",
 ]
-
-_TYPES = {"T": "time", "Y": "space", "X": "space", "Z": "space"}
 
 
 def open_zarr(path: Path) -> Picture:
@@ -40,7 +45,7 @@ def open_zarr(path: Path) -> Picture:
     node: Any = zarr.open(str(path), mode="r")
     if isinstance(node, zarr.Array):
         return Picture(node)
-    scales = _described(node).get("multiscales")
+    scales = described(node).get("multiscales")
     if not scales:
         raise ImageError(
             f"{path} holds no image (no multiscales); give an OME-Zarr image or plate, "
@@ -48,8 +53,8 @@ def open_zarr(path: Path) -> Picture:
         )
     level = scales[0]["datasets"][0]
     array = node[level["path"]]
-    axes, units = _axes(scales[0], array.ndim)
-    return Picture(array, axes, calibration=_calibration(level, axes, units))
+    axes, units = axes_of(scales[0], array.ndim)
+    return Picture(array, axes, calibration=calibration_of(level, axes, units))
 
 
 def images_within(path: Path) -> list[Path]:
@@ -72,7 +77,7 @@ def images_within(path: Path) -> list[Path]:
         return [path]
     if isinstance(node, zarr.Array):
         return [path]
-    told = _described(node)
+    told = described(node)
     if "multiscales" in told:
         return [path]
     if "plate" in told:
@@ -85,47 +90,6 @@ def images_within(path: Path) -> list[Path]:
         inner = []
     found = [image for each in inner for image in images_within(path / each)]
     return found or [path]
-
-
-def _described(node: Any) -> dict[str, Any]:
-    """Return what OME-Zarr says of a group."""
-    attributes: dict[str, Any] = node.attrs.asdict()
-    # Version 0.5 put everything under one key.
-    told: dict[str, Any] = attributes.get("ome", attributes)
-    return told
-
-
-def _axes(scale: Mapping[str, Any], ndim: int) -> tuple[str, dict[str, str]]:
-    """Return the axes as letters, and the units of those that have one."""
-    # Versions before 0.3 had these five axes and no word on them; 0.3 had names alone.
-    found = scale.get("axes") or list("tczyx")[-ndim:]
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in found]
-    letters = [str(axis["name"]).upper() for axis in axes]
-    units = {
-        letter: str(axis["unit"])
-        for letter, axis in zip(letters, axes, strict=True)
-        if axis.get("unit")
-    }
-    return "".join(letters), units
-
-
-def _calibration(
-    level: Mapping[str, Any], axes: str, units: Mapping[str, str]
-) -> Calibration:
-    kept = [i for i, letter in enumerate(axes) if letter != "C"]
-    steps = next(
-        (
-            [float(step) for step in change["scale"]]
-            for change in level.get("coordinateTransformations", ())
-            if change.get("type") == "scale"
-        ),
-        [1.0] * len(axes),
-    )
-    return Calibration(
-        "".join(axes[i] for i in kept),
-        tuple(steps[i] for i in kept),
-        tuple(units.get(axes[i], "") for i in kept),
-    )
 
 
 @dataclass(frozen=True)
@@ -169,18 +133,10 @@ class MaskFolder:
         chunk : tuple of int
             Height and width of a chunk.
         """
-        leading = (1,) * (len(shape) - 2)
         group: Any = zarr.open_group(str(self.part), mode="w", zarr_format=version)
-        _describe(group, {"multiscales": [_multiscale(len(shape), calibration)]})
-        # Version 2 separates the chunks' numbers by dots unless it is told.
-        slash = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
-        return group.create_array(
-            "0",
-            shape=tuple(shape),
-            dtype=np.dtype(dtype),
-            chunks=tuple(np.minimum(shape, (*leading, *chunk)).tolist()),
-            **(slash if version == 2 else {}),
-        )
+        scale = multiscale(len(shape), calibration)
+        describe(group, {"multiscales": [scale]})
+        return create_level(group, "0", shape, dtype, scale["axes"], chunk)
 
     def put_in_place(self, image: Path) -> None:
         """Move the finished mask to its place.
@@ -270,30 +226,3 @@ def storage_errors(target: Path) -> Iterator[None]:
             f"{target} could not be written ({error.strerror or error}): free some "
             "space, or choose another folder."
         ) from error
-
-
-def _describe(group: Any, told: dict[str, Any]) -> None:
-    """Write what OME-Zarr says of a group, as its version of zarr has it."""
-    if group.metadata.zarr_format == 3:
-        group.attrs.update({"ome": {"version": "0.5", **told}})
-        return
-    scales = [{"version": "0.4", **scale} for scale in told["multiscales"]]
-    group.attrs.update({"multiscales": scales})
-
-
-def _multiscale(ndim: int, given: Calibration) -> dict[str, Any]:
-    known = len(given.axes) == ndim
-    letters = given.axes if known else "IQTZYX"[-ndim:]
-    units = given.units if known and given.units else ("",) * ndim
-    scale = list(given.scale) if known and given.scale else [1.0] * ndim
-    axes = [
-        {"name": letter.lower()}
-        | ({"type": _TYPES[letter]} if letter in _TYPES else {})
-        | ({"unit": unit} if unit else {})
-        for letter, unit in zip(letters, units, strict=True)
-    ]
-    change = [{"type": "scale", "scale": scale}]
-    return {
-        "axes": axes,
-        "datasets": [{"path": "0", "coordinateTransformations": change}],
-    }

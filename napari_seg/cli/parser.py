@@ -20,6 +20,7 @@ COMMANDS = {
     "predict": "segment images",
     "score": "compare masks: IoU and Dice for each class",
     "measure": "measure objects: size, place, shape and intensity, as a table",
+    "convert": "bring masks and objects into the formats of other programs, and back",
     "finetune": "fine-tune a model on partly labelled images",
     "doctor": "check this installation, and say what to install",
 }

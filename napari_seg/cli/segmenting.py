@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from napari_seg.cli.files import Picture, read_picture
 from napari_seg.corrections.durable import write_atomically
 from napari_seg.errors import ImageError, InputError, StorageError
+from napari_seg.exchange.connected import label_objects
 from napari_seg.folders import MADE_HERE, bare_name, is_zarr, zarr_root
 from napari_seg.inference.axes import AxesReading, read_axes
 from napari_seg.inference.engine import Job, TileResult
@@ -33,7 +34,6 @@ __all__ = [
     "Segmenter",
     "Task",
     "check_targets",
-    "label_objects",
     "target_of",
 ]
 
@@ -299,38 +299,3 @@ def _write_float(target: Path, array: NDArray[Any]) -> None:
             f"{target} could not be written ({error.strerror}): free some space, or "
             "choose another folder."
         ) from error
-
-
-def label_objects(labels: NDArray[Any], leading: str) -> tuple[NDArray[np.uint32], int]:
-    """Give each set of connected pixels of a class a number; the background has 0.
-
-    Parameters
-    ----------
-    labels : ndarray of int, shape (..., Y, X)
-        Class ids; pixels of different classes are never one object.
-    leading : str
-        Letters of the axes before Y and X. Objects reach through Z, not through
-        others, such as time; diagonal neighbours are connected.
-
-    Returns
-    -------
-    objects : ndarray of uint32
-        0 background, then one number for each object of the whole image.
-    count : int
-        Objects.
-    """
-    # Imported late: few predictions need it.
-    from skimage import measure
-
-    label: Any = measure.label
-    objects = np.zeros(labels.shape, np.uint32)
-    count = 0
-    steps: list[Iterable[Any]] = [
-        (slice(None),) if letter == "Z" else range(length)
-        for letter, length in zip(leading, labels.shape, strict=False)
-    ]
-    for place in product(*steps):
-        found, here = label(labels[place], background=0, return_num=True)
-        objects[place] = np.where(found > 0, found + count, 0)
-        count += here
-    return objects, count

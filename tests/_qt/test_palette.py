@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_seg._qt.palette import (
+from napari_seg._qt.palette import class_colormap
+from napari_seg.colors import (
     BACKGROUND,
     OKABE_ITO,
     _distance,
     _oklab,
     _rgb,
-    class_colormap,
     class_colors,
 )
 

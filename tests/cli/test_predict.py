@@ -12,7 +12,7 @@ import zarr
 from PIL import Image
 
 import napari_seg
-from napari_seg.cli.segmenting import label_objects
+from napari_seg.exchange.connected import label_objects
 from napari_seg.inference.crf import CRFOptions
 from napari_seg.models.checkpoint import save_model
 from napari_seg.models.registry import create_model
