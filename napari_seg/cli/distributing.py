@@ -159,7 +159,10 @@ class _Image:
     @property
     def job(self) -> Job:
         """How it is predicted."""
-        return self.outputs.job
+        job = self.outputs.job
+        # Workers refuse models of volumes.
+        assert isinstance(job, Job)
+        return job
 
     @property
     def total(self) -> int:

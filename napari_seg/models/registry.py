@@ -16,6 +16,7 @@ from napari_seg.models.fcn import FCN8s, FCN16s, FCN32s, FCNResNet
 from napari_seg.models.published import Fetched
 from napari_seg.models.spec import ModelSpec
 from napari_seg.models.unet import ResNetUNet, UNet
+from napari_seg.models.unet3d import UNet3D
 
 __all__ = [
     "ARCHITECTURES",
@@ -57,6 +58,7 @@ _NEW_CLASS_MARGIN = 1.0
 _DEEP = ("resnet50", "resnet101", "resnet34", "resnet18")
 ARCHITECTURES = {
     "unet": Architecture("U-Net", UNet, (None, *RESNETS)),
+    "unet3d": Architecture("3D U-Net", UNet3D, (None,)),
     "fcn": Architecture("FCN, dilated ResNet", FCNResNet, _DEEP, auxiliary=True),
     "fcn8s": Architecture("FCN-8s", FCN8s, tuple(VGGS)),
     "fcn16s": Architecture("FCN-16s", FCN16s, tuple(VGGS)),
@@ -76,13 +78,14 @@ def create_model(
     auxiliary_head: bool = False,
     *,
     width: int | None = None,
-    depth: int = 4,
+    depth: int | None = None,
     norm: str = "batch",
     output_stride: int | None = None,
     separable: bool = False,
     name: str = "",
     gray_as_rgb: bool = False,
     slices: int = 1,
+    anisotropy: float | None = None,
     encoder_weights: str | None = None,
     on_progress: Callable[[Fetched], None] | None = None,
 ) -> SegmentationModel:
@@ -101,8 +104,12 @@ def create_model(
     auxiliary_head : bool
         Add torchvision's ``aux_classifier`` (``fcn`` and ``deeplabv3``), which is
         used in training only.
-    width, depth, norm, output_stride, separable, name, gray_as_rgb, slices
+    width, norm, output_stride, separable, name, gray_as_rgb, slices
         See :class:`~napari_seg.models.spec.ModelSpec`.
+    depth : int or None
+        Poolings of the plain U-Nets; None is 4, in three dimensions 3.
+    anisotropy : float or None
+        Of ``unet3d``: the step between slices in pixels; None is 1.
     encoder_weights : str or None
         ``"imagenet"`` starts the encoder from torchvision's ImageNet weights, which
         are fetched on first use. Any number of input channels: kernels for RGB are
@@ -129,6 +136,7 @@ def create_model(
         raise InputError(
             f"{architecture.title} has no auxiliary head; fcn and deeplabv3 do."
         )
+    volumes = architecture.model.ndim == 3
     spec = ModelSpec(
         arch=arch,
         encoder=chosen,
@@ -136,13 +144,14 @@ def create_model(
         classes=tuple(classes),
         name=name or arch,
         width=width,
-        depth=depth,
+        depth=architecture.model.default_depth if depth is None else depth,
         norm=norm,
         output_stride=output_stride,
         separable=separable,
         auxiliary_head=auxiliary_head,
         gray_as_rgb=gray_as_rgb,
         slices=slices,
+        anisotropy=1.0 if volumes and anisotropy is None else anisotropy,
     )
     if encoder_weights is None:
         return build(spec)
@@ -167,6 +176,12 @@ def build(spec: ModelSpec) -> SegmentationModel:
         raise InputError(
             f"{architecture.title} has no encoder {spec.encoder!r}; choose one of "
             f"{fitting}."
+        )
+    if spec.ndim != architecture.model.ndim:
+        volumes = [key for key, each in ARCHITECTURES.items() if each.model.ndim == 3]
+        raise InputError(
+            f"anisotropy is {spec.anisotropy}, but it says how volumes are sampled: "
+            f"leave it out for {architecture.title}, or take {', '.join(volumes)}."
         )
     if spec.arch == "unet" and spec.encoder is not None:
         return ResNetUNet(spec)
@@ -256,7 +271,7 @@ def adapt_model(
         layer = key.rpartition(".")[0]
         if layer.startswith(model.class_layers):
             state[key] = _move_classes(value.cpu(), state[key], rows)
-        elif layer == model.first_layer and value.ndim == 4:
+        elif layer == model.first_layer and value.ndim > 1:
             state[key] = spread_channels(value.cpu(), channels)
         else:
             state[key] = value
@@ -266,12 +281,12 @@ def adapt_model(
 
 
 def spread_channels(weight: Tensor, channels: int) -> Tensor:
-    """Return the kernels (out, in, h, w) for another number of input channels."""
+    """Return kernels (out, in, [d,] h, w) for another number of input channels."""
     before = weight.shape[1]
     if before == channels:
         return weight
     mean = weight.mean(dim=1, keepdim=True) * (before / channels)
-    return mean.repeat(1, channels, 1, 1)
+    return mean.repeat_interleave(channels, dim=1)
 
 
 def _move_classes(old: Tensor, fresh: Tensor, rows: list[int]) -> Tensor:

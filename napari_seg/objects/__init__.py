@@ -1,0 +1,1 @@
+"""Single objects instead of classes: found, told apart, followed through a stack."""
