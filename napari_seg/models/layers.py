@@ -174,6 +174,9 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 class InstanceNorm3d(InstanceNorm2d):
     """The same over volumes, (N, C, D, H, W)."""
 
+    def _get_no_batch_dim(self) -> int:
+        return 4
+
     def _check_input_dim(self, x: Tensor) -> None:
         _check_volumes(x)
 
