@@ -58,7 +58,6 @@ _NEW_CLASS_MARGIN = 1.0
 _DEEP = ("resnet50", "resnet101", "resnet34", "resnet18")
 ARCHITECTURES = {
     "unet": Architecture("U-Net", UNet, (None, *RESNETS)),
-    "unet3d": Architecture("3D U-Net", UNet3D, (None,)),
     "fcn": Architecture("FCN, dilated ResNet", FCNResNet, _DEEP, auxiliary=True),
     "fcn8s": Architecture("FCN-8s", FCN8s, tuple(VGGS)),
     "fcn16s": Architecture("FCN-16s", FCN16s, tuple(VGGS)),
@@ -67,6 +66,7 @@ ARCHITECTURES = {
     "deeplabv3plus": Architecture(
         "DeepLab v3+", DeepLabV3Plus, ("resnet34", "resnet18", "resnet50", "resnet101")
     ),
+    "unet3d": Architecture("3D U-Net", UNet3D, (None,)),
 }
 
 

@@ -254,7 +254,7 @@ def _stain(images: Tensor, draw: _Draw, share: float) -> Tensor:
     gray = torch.rand(count, 1, 1, generator=generator) < 1 / 3
     mix = torch.where(gray, mix[:, :1], mix)
     mix = mix / mix.sum(dim=2, keepdim=True)
-    mixed = torch.einsum("ncd,nd...->nc...", mix.to(images.device), images)
+    mixed = torch.einsum("ncm,nm...->nc...", mix.to(images.device), images)
     # How much of the contrast each channel shows, and on how bright a ground.
     contrast = draw.uniform(0.3, 1, channels)
     contrast = torch.where(gray.view(-1, *(1,) * (draw.ndim + 1)), 1.0, contrast)
