@@ -42,6 +42,9 @@ __all__ = ["VolumeJob", "VolumeTile", "check_volume_options", "plan_volume"]
 Block: TypeAlias = tuple[slice, slice, slice]
 _Place: TypeAlias = tuple[Index, "VolumeTile"]
 _CPU = torch.device("cpu")
+#: How many times as large as a tile of a plane a block may be: along three axes a halo
+#: costs so much that small blocks read a volume eight times, larger ones three times.
+_MORE = 3
 
 
 @dataclass(frozen=True)
@@ -335,7 +338,8 @@ def _sides(
         return max(_up(round(tile / step), model.slice_stride), 1), tile, tile
     lengths = [max(1, _length(span)) for span in area]
     cost, device = runner.cost, runner.device
-    sizes = model.strides, _least(model), cost.budget(device), cost.limit(device)
+    limit = cost.limit(device) * (_MORE if device == _CPU else 1)
+    sizes = model.strides, _least(model), cost.budget(device), limit
     return choose_sides(lengths, halos, *sizes)
 
 
