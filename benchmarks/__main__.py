@@ -31,6 +31,7 @@ BENCHMARKS = {
     "finetune_speed": "Speed of fine-tuning",
     "guard": "Guard",
     "forgetting": "Forgetting",
+    "volume": "Volumes",
     "gpu": "GPU",
 }
 

@@ -25,7 +25,6 @@ from napari_seg.cli.omezarr import MaskFolder, storage_errors
 from napari_seg.cli.segmenting import Outputs, Segmenter, Task, write_tile
 from napari_seg.cli.unfinished import Unfinished, identity
 from napari_seg.errors import InputError, StorageError
-from napari_seg.exchange.connected import label_objects
 from napari_seg.folders import is_zarr
 from napari_seg.inference.agenda import Index
 from napari_seg.inference.axes import AxesReading, Box
@@ -42,6 +41,7 @@ from napari_seg.inference.runner import Context
 from napari_seg.inference.tiling import Tile
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.spec import ModelSpec
+from napari_seg.objects.connected import label_objects
 
 __all__ = ["Distributor"]
 
@@ -154,7 +154,10 @@ class _Image:
     @property
     def job(self) -> Job:
         """How it is predicted."""
-        return self.outputs.job
+        job = self.outputs.job
+        # Workers refuse models of volumes.
+        assert isinstance(job, Job)
+        return job
 
     @property
     def total(self) -> int:

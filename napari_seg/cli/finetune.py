@@ -101,18 +101,18 @@ def run(given: argparse.Namespace) -> Report:
     from napari_seg.cli.labelled import Planes, pixel_size, read_labelled, read_replay
     from napari_seg.cli.teaching import checked_output, teach
     from napari_seg.models.checkpoint import load_model, save_model
-    from napari_seg.training.finetune import FinetuneOptions
+    from napari_seg.training.finetune import default_options
 
-    options = given_options(given, FinetuneOptions())
-    options = replace(
-        options, augmentation=given_options(given, options.augmentation, _AUGMENT)
-    )
     folders = _folders(given)
     output = _output(given, checked_output(given.output))
     pairs = read_labelled(*folders)
     with show_fetching(given.progress) as on_progress:
         start = load_model(given.model, on_progress=on_progress)
     model = _adapted(start, pairs, given)
+    options = given_options(given, default_options(model.spec))
+    options = replace(
+        options, augmentation=given_options(given, options.augmentation, _AUGMENT)
+    )
     names = model.spec.classes
     replay = [pair for each in given.replay for pair in read_replay(each, names)]
     result = teach(

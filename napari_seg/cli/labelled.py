@@ -23,16 +23,18 @@ from napari_seg.corrections.windows import (
 )
 from napari_seg.errors import ChannelError, ImageError, InputError, LabelsError
 from napari_seg.folders import bare_name, images_in
-from napari_seg.inference.axes import read_axes
+from napari_seg.inference.axes import AxesReading, read_axes
 from napari_seg.inference.normalization import channel_ranges
 from napari_seg.inference.zoom import Zoom, resize_image, resize_labels
 from napari_seg.models.spec import ModelSpec
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.training.examples import planes_of
+from napari_seg.writer import Calibration
 
 __all__ = [
     "Labelled",
     "Planes",
+    "anisotropy",
     "channel_counts",
     "class_ids",
     "pair_by_name",
@@ -63,6 +65,8 @@ class Labelled:
         Which one, and the row and column of its corner there.
     size : PixelSize
         In which size to learn from it.
+    anisotropy : float or None
+        Step between slices in pixels, where the file tells.
     """
 
     name: str
@@ -72,6 +76,7 @@ class Labelled:
     ranges: NDArray[np.float64] | None = None
     origin: tuple[str, int, int] | None = None
     size: PixelSize = AS_IT_IS
+    anisotropy: float | None = None
 
     @property
     def channels(self) -> int:
@@ -82,6 +87,8 @@ class Labelled:
 @dataclass(frozen=True)
 class Planes:
     """What :func:`napari_seg.finetune` takes: planes, their labels and ranges.
+
+    For a model of volumes these take the place of planes, (Z, Y, X, C) and (Z, Y, X).
 
     Attributes
     ----------
@@ -124,6 +131,9 @@ class Planes:
         ranges = pair.ranges
         if ranges is None:
             ranges = channel_ranges(pair.image, reading, spec.normalization)
+        if spec.ndim == 3:
+            self._add_volumes(pair, reading, ranges)
+            return
         # The nearest ratio, as in prediction.
         zoom = Zoom.near(pair.size.zoom).factor
         for index in reading.indices():
@@ -136,6 +146,22 @@ class Planes:
             self.labels.append(labels)
             self.ranges.append(ranges)
             self.origins.append(origin)
+
+    def _add_volumes(
+        self, pair: Labelled, reading: AxesReading, ranges: NDArray[np.float64]
+    ) -> None:
+        if "Z" not in pair.axes or Zoom.near(pair.size.zoom).factor != 1:
+            raise ImageError(
+                f"{pair.name} is a plane (axes {pair.axes}), and the model learns from "
+                "volumes (Z, Y, X); take a model of planes, such as unet."
+            )
+        for volume in reading.volumes():
+            voxels = reading.volume(pair.image, volume)
+            self.images.append(np.moveaxis(voxels, 0, -1))
+            # Z is the last but two of their axes.
+            self.labels.append(pair.labels[volume])
+            self.ranges.append(ranges)
+            self.origins.append(None)
 
 
 def _enlarged(origin: tuple[str, int, int], zoom: float) -> tuple[str, int, int]:
@@ -151,6 +177,12 @@ def pixel_size(pairs: Sequence[Labelled]) -> float | None:
         if pair.size.micrometres is not None
     }
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def anisotropy(pairs: Sequence[Labelled]) -> float | None:
+    """Return the step between slices in pixels, if those that tell it agree."""
+    steps = {round(p.anisotropy, 2) for p in pairs if p.anisotropy is not None}
+    return steps.pop() if len(steps) == 1 else None
 
 
 def class_ids(pairs: list[Labelled]) -> list[int]:
@@ -296,7 +328,17 @@ def _read_pair(image_path: Path, labels_path: Path) -> Labelled:
     ranges = read_ranges(image_path) if tiff else None
     origin = read_origin(image_path) if tiff else None
     size = read_pixel_size(image_path) if tiff else AS_IT_IS
-    return Labelled(image_path.name, image, labels, axes, ranges, origin, size)
+    step = _anisotropy(picture.calibration)
+    return Labelled(image_path.name, image, labels, axes, ranges, origin, size, step)
+
+
+def _anisotropy(calibration: Calibration) -> float | None:
+    """Return the step along Z in steps along Y, where the file tells both."""
+    axes, scale = calibration.axes, calibration.scale
+    if "Z" not in axes or not scale:
+        return None
+    z, y = (float(scale[axes.index(letter)]) for letter in "ZY")
+    return z / y if z > 0 and y > 0 else None
 
 
 def _axes(image: tuple[int, ...], labels: tuple[int, ...]) -> str | None:

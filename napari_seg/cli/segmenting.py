@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from napari_seg.cli.files import Picture, read_picture
 from napari_seg.corrections.durable import write_atomically
 from napari_seg.errors import ImageError, InputError, StorageError
-from napari_seg.exchange.connected import label_objects
 from napari_seg.folders import MADE_HERE, bare_name, is_zarr, zarr_root
 from napari_seg.inference.axes import AxesReading, read_axes
 from napari_seg.inference.engine import Job, TileResult
 from napari_seg.inference.predict import PredictOptions, plan
+from napari_seg.inference.volume import VolumeJob, plan_volume
+from napari_seg.objects.connected import label_objects
 from napari_seg.writer import Calibration, write_mask
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ class Segmenter:
         spec = self.runner.model.spec
         picture = read_picture(path)
         reading = self.task.read(picture, spec)
-        job = plan(self.runner, picture.data, reading, self.task.options)
+        decide = plan if spec.ndim == 2 else plan_volume
+        job = decide(self.runner, picture.data, reading, self.task.options)
         outputs = Outputs(path, self.task.folder, picture, job)
         counts = np.zeros(spec.n_classes, np.int64)
         with ExitStack() as files:
@@ -195,21 +197,21 @@ class Outputs:
         Where they go.
     picture : Picture
         The image as its file describes it.
-    job : Job
+    job : Job or VolumeJob
         How it is predicted.
     """
 
     image: Path
     folder: Path
     picture: Picture
-    job: Job
+    job: Job | VolumeJob
 
     @property
     def chunk(self) -> tuple[int, int]:
         """Height and width of a chunk: whole tiles, so that none is written twice."""
         height, width = (
             side * max(1, -(-_LEAST_CHUNK // side))
-            for side in (span.stop - span.start for span in self.job.tiles[0].core)
+            for side in (span.stop - span.start for span in self.job.tiles[0].core[-2:])
         )
         return height, width
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_seg.cli.arguments import (
+    above_zero,
     add_budget,
     add_device,
     add_json,
@@ -64,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--width",
         type=int,
         metavar="W",
-        help="channels of the first level of the U-Net, or of the FCNs' last layers",
+        help="channels of the first level of the U-Nets, or of the FCNs' last layers",
     )
     parser.add_argument(
         "--output-stride",
@@ -84,6 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="2.5-D: the network sees N neighbouring slices of a stack, and segments "
         "the one in their middle; odd (default: 1)",
+    )
+    parser.add_argument(
+        "--anisotropy",
+        type=above_zero(float),
+        metavar="A",
+        help="of unet3d, which learns from volumes (Z, Y, X): the step between slices "
+        "in pixels (default: as the files say, or 1)",
     )
     parser.add_argument(
         "--classes",
@@ -112,7 +120,7 @@ def run(given: argparse.Namespace) -> Report:
     from napari_seg.cli.teaching import checked_output, teach
     from napari_seg.models.checkpoint import save_model
 
-    options = given_options(given, _defaults())
+    options = given_options(given, _defaults(volumes=_sees_volumes(given.arch)))
     options = replace(
         options, augmentation=given_options(given, options.augmentation, _AUGMENT)
     )
@@ -138,15 +146,22 @@ def run(given: argparse.Namespace) -> Report:
     return Report(f"{scores}\n{path} ({spent})", values)
 
 
-def _defaults() -> FinetuneOptions:
+def _defaults(*, volumes: bool = False) -> FinetuneOptions:
     """Return the options for random weights: larger steps, stronger augmentation."""
     from napari_seg.training.augmentation import AugmentOptions
-    from napari_seg.training.finetune import FinetuneOptions
+    from napari_seg.training.finetune import FinetuneOptions, for_volumes
 
-    return FinetuneOptions(
+    options = FinetuneOptions(
         learning_rate=2e-3,
         augmentation=AugmentOptions(scale=1.5, intensity=0.8, blur=0.2),
     )
+    return for_volumes(options) if volumes else options
+
+
+def _sees_volumes(arch: str) -> bool:
+    from napari_seg.models.registry import ARCHITECTURES
+
+    return ARCHITECTURES[arch].model.ndim == 3
 
 
 def _new_model(
@@ -154,7 +169,7 @@ def _new_model(
 ) -> SegmentationModel:
     import torch
 
-    from napari_seg.cli.labelled import channel_counts
+    from napari_seg.cli.labelled import anisotropy, channel_counts
     from napari_seg.models.registry import create_model
 
     counts = channel_counts(pairs)
@@ -163,6 +178,9 @@ def _new_model(
             "Gray and RGB images together cannot train a model with --slices; give "
             "images of one kind."
         )
+    step = given.anisotropy
+    if step is None and _sees_volumes(given.arch):
+        step = anisotropy(pairs)
     torch.manual_seed(given.seed)
     with show_fetching(given.progress) as on_progress:
         return create_model(
@@ -176,6 +194,7 @@ def _new_model(
             name=name,
             gray_as_rgb=len(counts) > 1,
             slices=given.slices,
+            anisotropy=step,
             encoder_weights=given.encoder_weights,
             on_progress=on_progress,
         )

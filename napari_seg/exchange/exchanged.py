@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_seg.colors import class_colors
 from napari_seg.errors import InputError, LabelsError
-from napari_seg.exchange.connected import label_objects
+from napari_seg.objects.connected import label_objects
 from napari_seg.scoring.tally import MAX_CLASSES, UNKNOWN
 from napari_seg.writer import Calibration
 

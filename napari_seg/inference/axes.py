@@ -5,12 +5,13 @@ dask, zarr. Its *axes string* names each axis with one letter: ``Y`` and ``X`` s
 plane that the network sees, ``C`` (or ``S``, samples of RGB) holds the channels, and
 over ``T``, ``Z``, ``Q`` and ``I`` the prediction goes plane by plane.
 
-A 2.5-D model sees a plane with its neighbours along ``Z``, as further channels.
+A 2.5-D model sees a plane with its neighbours along ``Z``, as further channels; one of
+volumes sees ``Z``, ``Y`` and ``X``, and the prediction goes over the other axes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, islice, pairwise, product
 from typing import Any
@@ -130,7 +131,67 @@ class AxesReading:
         read = {z: self._read(image, place | {"Z": z}, box) for z in set(slices)}
         return np.concatenate([read[z] for z in slices])
 
-    def _read(self, image: Any, place: dict[str, int], box: Box | None) -> NDArray[Any]:
+    @property
+    def depth(self) -> int:
+        """Number of slices of a volume; 1 without a Z axis."""
+        return self.length("Z") if "Z" in self.axes else 1
+
+    def volumes(self) -> Iterator[tuple[int, ...]]:
+        """Iterate over the volumes: positions along :attr:`leading` without Z."""
+        lengths = (self.length(letter) for letter in self.leading if letter != "Z")
+        return product(*map(range, lengths))
+
+    def plane_of(self, volume: Sequence[int], z: int) -> tuple[int, ...]:
+        """Return the index of a slice of a volume among the planes."""
+        if "Z" not in self.axes:
+            return tuple(volume)
+        place = self.leading.index("Z")
+        return (*volume[:place], z, *volume[place:])
+
+    def volume_of(self, index: Sequence[int]) -> tuple[tuple[int, ...], int]:
+        """Return the volume in which a plane lies, and its slice there."""
+        if "Z" not in self.axes:
+            return tuple(index), 0
+        place = self.leading.index("Z")
+        return (*index[:place], *index[place + 1 :]), index[place]
+
+    def volume(
+        self,
+        image: Any,
+        volume: Sequence[int] = (),
+        slices: slice | None = None,
+        box: Box | None = None,
+    ) -> NDArray[Any]:
+        """Read a volume, or a box of it, and nothing else of a lazy image.
+
+        Parameters
+        ----------
+        image : array
+            Of the shape that was read.
+        volume : sequence of int
+            One of :meth:`volumes`.
+        slices : slice or None
+            Along Z; None is all.
+        box : tuple of slice or None
+            Rows and columns; None is all.
+
+        Returns
+        -------
+        ndarray
+            (C, Z, Y, X) in the image's dtype; a view where the image allows it. An
+            image without a Z axis is a volume of one slice.
+        """
+        letters = self.leading.replace("Z", "")
+        place: dict[str, int | slice] = dict(
+            zip(letters, map(int, volume), strict=True)
+        )
+        if "Z" not in self.axes:
+            return self._read(image, place, box)[:, np.newaxis]
+        return self._read(image, place | {"Z": slices or slice(None)}, box)
+
+    def _read(
+        self, image: Any, place: Mapping[str, int | slice], box: Box | None
+    ) -> NDArray[Any]:
         first, count = self.picked[0], len(self.picked)
         if self.picked == tuple(range(first, first + count)):
             return self._read_run(image, place, box, slice(first, first + count))
@@ -138,16 +199,21 @@ class AxesReading:
         return np.concatenate([self._read_run(image, place, box, run) for run in runs])
 
     def _read_run(
-        self, image: Any, place: dict[str, int], box: Box | None, channels: slice
+        self,
+        image: Any,
+        place: Mapping[str, int | slice],
+        box: Box | None,
+        channels: slice,
     ) -> NDArray[Any]:
         # Neighbouring channels only: few lazy arrays take a list of indices.
         rows, columns = box or (slice(None), slice(None))
         key: dict[str, Any] = {**place, "Y": rows, "X": columns, "C": channels}
         part = np.asarray(image[tuple(key[letter] for letter in self.axes)])
-        kept = [letter for letter in self.axes if letter not in _LOOPED]
+        kept = [letter for letter in self.axes if isinstance(key[letter], slice)]
         if "C" not in kept:
             part, kept = part[np.newaxis], ["C", *kept]
-        return part.transpose([kept.index(letter) for letter in "CYX"])
+        order = "CZYX" if "Z" in kept else "CYX"
+        return part.transpose([kept.index(letter) for letter in order])
 
     @property
     def layout(self) -> str:

@@ -255,7 +255,14 @@ class Cluster:
         ------
         ClusterError
             If a worker cannot take it, as without napari-seg.
+        InputError
+            If it sees volumes.
         """
+        if model.spec.ndim == 3:
+            raise InputError(
+                "Several workers go through planes, and this model sees volumes: "
+                "predict on one computer, without workers."
+            )
         options = options or PredictOptions()
         kept = device, options.zoom, options.flips, options.precision
         last = self._last

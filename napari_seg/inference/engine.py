@@ -54,21 +54,21 @@ class TileResult:
         (Y, X) uint8 class ids.
     confidence : ndarray or None
         (Y, X) float32, the probability of the predicted class, 1 / K to 1.
-    objects : ndarray or None
-        (3, Y, X) float16, what tells objects apart, as
-        :mod:`napari_seg.models.objects` describes it, in pixels of the image.
     done, total : int
         Tiles finished with this one, and tiles in all. The latter grows where memory
         runs out and tiles are halved.
+    objects : ndarray or None
+        (3, Y, X) float16, what tells objects apart, as
+        :mod:`napari_seg.models.objects` describes it, in pixels of the image.
     """
 
     index: tuple[int, ...]
     box: Box
     labels: NDArray[np.uint8]
     confidence: NDArray[np.float32] | None
-    objects: NDArray[np.float16] | None
     done: int
     total: int
+    objects: NDArray[np.float16] | None = None
 
     @property
     def region(self) -> tuple[slice, ...]:
@@ -304,7 +304,9 @@ class _Run:
                 continue
             for (index, tile), answer in zip(batch, answers, strict=True):
                 self._done += 1
-                yield TileResult(index, tile.core, *answer, self._done, self._total)
+                labels, sure, maps = answer
+                count = self._done, self._total
+                yield TileResult(index, tile.core, labels, sure, *count, maps)
             batch = following or self._begin()
 
     def _begin(self) -> Batch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,10 @@ _LARGEST = 8192
 
 
 def exact_halo(model: SegmentationModel) -> int | None:
-    """Return the context with which a tile equals the whole plane, in pixels.
+    """Return the context with which a tile equals the whole image, in pixels.
+
+    Of a model that sees volumes it is that of the plane, large enough that what
+    :func:`napari_seg.predict` takes for it along Z is exact, too.
 
     Everything beyond one border, which lies on the stride's grid as the borders of
     reads do, is set to NaN; whatever turns NaN on the other side has been influenced.
@@ -35,13 +40,17 @@ def exact_halo(model: SegmentationModel) -> int | None:
         with the image pooling of ASPP, instance and group normalisation.
     """
     network = twin(model, torch.device("cpu"))
+    plane, slices = slice(model.ndim - 2, None), slice(model.ndim - 2)
     size = 8 * max(model.stride, MIN_SIDE)
     while size <= _LARGEST:
-        reach = max(
-            _reach(network, size, axis, side) for axis in (2, 3) for side in (0, 1)
-        )
+        reaches = [
+            max(_reach(network, size, axis, side) for side in (0, 1))
+            for axis in range(model.ndim)
+        ]
         # Half of the input is known: a reach of all of it tells nothing but "more".
-        if reach < size // 2:
+        if max(reaches) < size // 2:
+            step = max(model.spec.anisotropy or 1.0, 1.0)
+            reach = max(*reaches[plane], *(ceil(z * step) for z in reaches[slices]))
             return -(-reach // model.stride) * model.stride
         if model.global_context or _normalizes_by_input(model):
             return None
@@ -51,14 +60,14 @@ def exact_halo(model: SegmentationModel) -> int | None:
 
 def _reach(network: SegmentationModel, size: int, axis: int, side: int) -> int:
     """Return by how many pixels NaN spreads from one half of a strip to the other."""
-    shape = [1, network.spec.in_channels, MIN_SIDE, MIN_SIDE]
-    shape[axis] = size
-    x = torch.zeros(shape)
-    halves = x.split(size // 2, dim=axis)
+    sides = list(network.least)
+    sides[axis] = size
+    x = torch.zeros((1, network.spec.in_channels, *sides))
+    halves = x.split(size // 2, dim=axis + 2)
     halves[side].fill_(torch.nan)
     with torch.inference_mode():
-        touched: Tensor = network(x).isnan().flatten(0, 1)
-    along = touched.any(dim=0).any(dim=3 - axis)
+        touched: Tensor = network(x).isnan().flatten(0, 1).any(dim=0)
+    along = touched.movedim(axis, 0).flatten(1).any(dim=1)
     return int(along.split(size // 2)[1 - side].sum())
 
 

@@ -89,21 +89,23 @@ def normalize(plane: NDArray[Any], ranges: NDArray[np.float64]) -> NDArray[np.fl
     Parameters
     ----------
     plane : ndarray
-        (C, Y, X) of any real dtype. NaN and -inf count as low, +inf as high.
+        (C, Y, X) or (C, Z, Y, X) of any real dtype. NaN and -inf count as low, +inf as
+        high.
     ranges : ndarray
         (C, 2) float64 of :func:`channel_ranges`.
 
     Returns
     -------
     ndarray
-        (C, Y, X) float32, a new array.
+        Of that shape, float32, a new array.
     """
     # float32 holds 16-bit integers exactly; anything wider would lose the digits that
     # a narrow range on a high offset needs.
     small = plane.dtype.kind in "bui" and plane.dtype.itemsize <= 2
     dtype = np.float32 if small else np.float64
     shift_and_width = np.stack([ranges[:, 0], ranges[:, 1] - ranges[:, 0]])
-    low, width = shift_and_width.astype(dtype)[..., np.newaxis, np.newaxis]
+    ones = (1,) * (plane.ndim - 1)
+    low, width = shift_and_width.astype(dtype).reshape(2, -1, *ones)
     scaled: NDArray[np.floating] = plane.astype(dtype)
     with np.errstate(over="ignore"):
         np.subtract(scaled, low, out=scaled)

@@ -24,6 +24,7 @@ from napari_seg.inference.openvino_runtime import (
 )
 from napari_seg.inference.runner import Cancelled, TileRunner
 from napari_seg.inference.tiling import choose_tile, clip_box, plan_tiles, read_area
+from napari_seg.inference.volume import check_volume_options, plan_volume
 from napari_seg.inference.zoom import Zoom
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
 from napari_seg.models.objects import require_object_head
@@ -155,6 +156,10 @@ def predict(
 ) -> Prediction:
     """Segment an image.
 
+    A model of volumes (:attr:`~napari_seg.models.spec.ModelSpec.ndim` 3) sees Z, Y and
+    X at once, in blocks: `tile` and `halo` are told in pixels of the plane, and are as
+    long along Z, by the model's anisotropy. It goes without CRF, zoom and OpenVINO.
+
     Parameters
     ----------
     model : SegmentationModel
@@ -261,7 +266,8 @@ def stream(
     within : tuple of slice or None
         Rows and columns to which the work is limited.
     indices : iterable of sequence of int or None
-        Planes in the order in which to go through them without a look; None is all.
+        Planes in the order in which to go through them without a look; None is all. A
+        model of volumes gives all slices from the first to the last of these.
     ranges : ndarray or None
         (C, 2) of :func:`~napari_seg.inference.normalization.channel_ranges` where they
         are known already; None reads them off the image.
@@ -289,7 +295,8 @@ def stream(
     def results() -> Generator[TileResult, None, None]:
         runner = make_runner(model, chosen, options, cancelled, objects=objects)
         try:
-            job = plan(
+            decide = plan if model.spec.ndim == 2 else plan_volume
+            job = decide(
                 runner,
                 image,
                 reading,
@@ -322,6 +329,8 @@ def check_options(
     InputError
         If so.
     """
+    if model.spec.ndim == 3:
+        check_volume_options(options)
     if options.runtime == "openvino":
         check_usable(model, device)
     if objects:

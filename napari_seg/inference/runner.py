@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -209,8 +210,8 @@ class TileRunner:
         Parameters
         ----------
         planes : sequence of ndarray
-            (C, Y, X) float32 each, scaled to about 0 to 1; C is 1 or the model's
-            channels. Y and X are multiples of ``zoom.down``.
+            (C, Y, X) float32 each, of a volume (C, Z, Y, X), scaled to about 0 to 1; C
+            is 1 or the model's channels. Y and X are multiples of ``zoom.down``.
         contexts : sequence of (list of Tensor or None)
             What each tile has in common with the others of its plane; without, a tile
             is taken for the whole plane.
@@ -218,13 +219,13 @@ class TileRunner:
         Returns
         -------
         Tensor
-            (N, K, Y, X) float32 on :attr:`device`, or (N, K + 3, Y, X) with objects;
-            with flips the logarithm of the mean probability.
+            (N, K, [Z,] Y, X) float32 on :attr:`device`, or K + 3 channels with
+            objects; with flips the logarithm of the mean probability.
         """
         shape = (len(planes), self.model.spec.in_channels, *planes[0].shape[1:])
         x = torch.empty(
             shape,
-            memory_format=torch.channels_last,
+            memory_format=self.model.memory_format,
             # From such memory a GPU copies by itself, while the next tile is read.
             pin_memory=self.device.type == "cuda",
         )
@@ -281,16 +282,17 @@ class TileRunner:
         ) -> None:
             nonlocal macs, largest
             largest = max(largest, float(output.numel()))
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d | nn.Conv3d):
                 macs += module.weight.numel() * output[0, 0].numel()
-            elif isinstance(module, nn.ConvTranspose2d):
+            elif isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
                 macs += module.weight.numel() * inputs[0][0, 0].numel()
 
         for module in network.modules():
             if next(module.children(), None) is None:
                 module.register_forward_hook(count)
-        shape = (1, network.spec.in_channels, side, side)
+        deep = (network.slice_stride,) * (network.ndim - 2)
+        shape = (1, network.spec.in_channels, *deep, side, side)
         with torch.inference_mode():
             network(next(self.model.parameters()).new_zeros(shape))
-        pixels = (side / self.zoom.factor) ** 2
+        pixels = (side / self.zoom.factor) ** 2 * math.prod(deep)
         return Cost(macs / pixels, 8 * 4 * largest / pixels)

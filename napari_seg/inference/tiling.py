@@ -8,10 +8,10 @@ the same grid as in one pass over the whole plane.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import hypot
+from math import hypot, prod
 from typing import NamedTuple
 
 from napari_seg.inference.axes import Box
@@ -19,11 +19,14 @@ from napari_seg.models.base import MIN_SIDE
 
 __all__ = [
     "Tile",
+    "choose_sides",
     "choose_tile",
     "contains",
+    "cut_axis",
     "nearness",
     "plan_tiles",
     "read_area",
+    "read_span",
     "split_tile",
 ]
 
@@ -84,7 +87,7 @@ def plan_tiles(
     sides = (tile, tile) if isinstance(tile, int) else tile
     box = clip_box(within, shape)
     spans = [
-        list(_spans(area.start, area.stop, side, stride))
+        list(cut_axis(area.start, area.stop, side, stride))
         for area, side in zip(box, sides, strict=True)
     ]
     return [make_tile((y, x), shape, halo, stride, least) for y, x in product(*spans)]
@@ -95,7 +98,7 @@ def make_tile(
 ) -> Tile:
     """Return the tile that contributes `core`, with the box that it must read."""
     rows, columns = (
-        _read(span, length, halo, stride, least)
+        read_span(span, length, halo, stride, least)
         for span, length in zip(core, shape, strict=True)
     )
     return Tile(core, (rows, columns))
@@ -153,9 +156,31 @@ def choose_tile(
     tuple of int
         Height and width, multiples of the stride.
     """
-    down, across = (_cuts(length, halo, stride, least) for length in shape)
-    grids = [_Grid(*pair) for pair in product(down, across)]
-    affordable = MAX_OVERHEAD * shape[0] * shape[1]
+    pair = (halo, halo), (stride, stride), (least, least)
+    height, width = choose_sides(shape, *pair, budget, limit)
+    return height, width
+
+
+def choose_sides(
+    shape: Sequence[int],
+    halos: Sequence[int],
+    strides: Sequence[int],
+    least: Sequence[int],
+    budget: float,
+    limit: float,
+) -> tuple[int, ...]:
+    """Return what :func:`choose_tile` does, for any number of axes.
+
+    Parameters
+    ----------
+    shape, halos, strides, least : sequence of int
+        One value for each axis.
+    budget, limit : float
+        Pixels, or voxels.
+    """
+    cuts = map(_cuts, shape, halos, strides, least)
+    grids = [_Grid(each) for each in product(*cuts)]
+    affordable = MAX_OVERHEAD * prod(shape)
     quick = [grid for grid in grids if grid.longest <= budget]
     best = min(quick, key=_Grid.work, default=None)
     if best is None or best.total > affordable:
@@ -163,7 +188,7 @@ def choose_tile(
         fitting = [grid for grid in grids if grid.longest <= limit] or [smallest]
         economical = [grid for grid in fitting if grid.total <= affordable]
         best = min(economical, key=_Grid.wait, default=min(fitting, key=_Grid.work))
-    return best.rows.side, best.columns.side
+    return tuple(cut.side for cut in best.cuts)
 
 
 def read_area(tile: Tile) -> int:
@@ -204,7 +229,7 @@ def contains(outer: Box, inner: Box) -> bool:
     )
 
 
-def _spans(start: int, stop: int, side: int, stride: int) -> Iterator[slice]:
+def cut_axis(start: int, stop: int, side: int, stride: int) -> Iterator[slice]:
     """Cut a range into about equal spans of at most `side`, on the stride's grid."""
     if start == stop:
         return
@@ -221,7 +246,8 @@ def _step(length: int, side: int, stride: int) -> int:
     return _up(-(-length // n), stride)
 
 
-def _read(span: slice, length: int, halo: int, stride: int, least: int) -> slice:
+def read_span(span: slice, length: int, halo: int, stride: int, least: int) -> slice:
+    """Return what must be read of an axis for a core; see the module."""
     end = max(_up(length, stride), least)
     start = max(0, span.start - halo) // stride * stride
     stop = min(end, _up(span.stop + halo, stride))
@@ -240,16 +266,15 @@ class _Cut(NamedTuple):
 
 
 class _Grid(NamedTuple):
-    rows: _Cut
-    columns: _Cut
+    cuts: tuple[_Cut, ...]
 
     @property
     def total(self) -> int:
-        return self.rows.total * self.columns.total
+        return prod(cut.total for cut in self.cuts)
 
     @property
     def longest(self) -> int:
-        return self.rows.longest * self.columns.longest
+        return prod(cut.longest for cut in self.cuts)
 
     def work(self) -> tuple[int, int]:
         return self.total, -self.longest
@@ -263,8 +288,10 @@ def _cuts(length: int, halo: int, stride: int, least: int) -> list[_Cut]:
     most = max(1, length // max(least, stride))
     cuts = []
     for side in sorted({_up(-(-length // n), stride) for n in range(1, most + 1)}):
-        spans = _spans(0, length, side, stride)
-        reads = [_length(_read(span, length, halo, stride, least)) for span in spans]
+        spans = cut_axis(0, length, side, stride)
+        reads = [
+            _length(read_span(span, length, halo, stride, least)) for span in spans
+        ]
         cuts.append(_Cut(side, sum(reads), max(reads)))
     return cuts
 

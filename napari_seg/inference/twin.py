@@ -47,7 +47,9 @@ def fold_batch_norm(model: nn.Module) -> None:
     """
     for sequence in [m for m in model.modules() if isinstance(m, nn.Sequential)]:
         for index, (first, second) in enumerate(pairwise(sequence)):
-            if type(first) is nn.Conv2d and isinstance(second, nn.BatchNorm2d):
+            if not isinstance(second, nn.BatchNorm2d):
+                continue
+            if type(first) is nn.Conv2d or type(first) is nn.Conv3d:
                 sequence[index] = fuse_conv_bn_eval(first, second)
                 sequence[index + 1] = nn.Identity()
 
@@ -64,16 +66,16 @@ class _ConcatenateInPlace(Concatenate):
         self._memory = torch.empty(0)
 
     def forward(self, *features: Tensor) -> Tensor:
-        """Join maps of (N, C_i, H, W) to (N, ΣC_i, H, W), valid until the next pass."""
+        """Join maps of (N, C_i, …) to (N, ΣC_i, …), valid until the next pass."""
         first = features[0]
         if not torch.is_inference_mode_enabled() or first.device.type != "cpu":
             return super().forward(*features)
-        n, _, height, width = first.shape
+        n, _, *sides = first.shape
         channels = sum(each.shape[1] for each in features)
-        shape = (n, height, width, channels)
+        shape = (n, *sides, channels)
         if self._memory.numel() < math.prod(shape) or self._memory.dtype != first.dtype:
             self._memory = first.new_empty(math.prod(shape))
-        joined = self._memory[: math.prod(shape)].view(shape).permute(0, 3, 1, 2)
+        joined = self._memory[: math.prod(shape)].view(shape).movedim(-1, 1)
         return torch.cat(features, dim=1, out=joined)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from napari_seg.errors import ChannelError, ImageError
@@ -15,6 +16,7 @@ __all__ = ["MIN_SIDE", "SegmentationModel"]
 class SegmentationModel(nn.Module):
     """A network that maps (N, C, H, W) float32 to (N, K, H, W) logits.
 
+    One that sees volumes has a further axis D, of slices, before H and W.
     Subclasses implement :meth:`logits`, which may return an auxiliary output too.
 
     Parameters
@@ -24,6 +26,10 @@ class SegmentationModel(nn.Module):
 
     Attributes
     ----------
+    ndim : int
+        Spatial axes of the input, 2 or 3.
+    default_depth : int
+        Number of poolings, where it can be chosen.
     stride : int
         Pixels by which an input may be shifted so that its output shifts likewise;
         the origins of tiles must be multiples of it.
@@ -31,6 +37,8 @@ class SegmentationModel(nn.Module):
         Context in pixels around a tile beyond which the input has next to no
         influence on the output: the radius of the effective receptive field
         (Luo et al. 2016, arXiv:1701.04128), rounded up to a multiple of the stride.
+    slice_stride, slice_halo : int
+        The same along the slices of a volume.
     output_strides : tuple of int
         Output strides of the encoder that ``spec.output_stride`` can choose from, the
         default first; empty where the architecture has one of its own.
@@ -47,8 +55,12 @@ class SegmentationModel(nn.Module):
     """
 
     output_strides: ClassVar[tuple[int, ...]] = ()
+    ndim: ClassVar[int] = 2
+    default_depth: ClassVar[int] = 4
     stride: int = 1
     halo: int = 64
+    slice_stride: int = 1
+    slice_halo: int = 0
     global_context: bool = False
     first_layer: ClassVar[str] = "backbone.conv1"
     class_layers: ClassVar[tuple[str, ...]] = ("head",)
@@ -57,6 +69,26 @@ class SegmentationModel(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The stride along each spatial axis, (Y, X) or (Z, Y, X)."""
+        return (self.slice_stride,) * (self.ndim - 2) + (self.stride,) * 2
+
+    @property
+    def halos(self) -> tuple[int, ...]:
+        """The halo along each spatial axis."""
+        return (self.slice_halo,) * (self.ndim - 2) + (self.halo,) * 2
+
+    @property
+    def least(self) -> tuple[int, ...]:
+        """The smallest input along each spatial axis; one slice is enough."""
+        return (1,) * (self.ndim - 2) + (MIN_SIDE,) * 2
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of tensors that is fastest: channels last."""
+        return torch.channels_last if self.ndim == 2 else torch.channels_last_3d
 
     def standardize(self, x: Tensor) -> Tensor:
         """Return images on the scale of the network's training images.
@@ -68,16 +100,17 @@ class SegmentationModel(nn.Module):
         Parameters
         ----------
         x : Tensor
-            (N, C, H, W) float32 of about 0 to 1, C as the network takes it.
+            (N, C, [D,] H, W) float32 of about 0 to 1, C as the network takes it.
         """
         mean, std = self.spec.normalization.mean, self.spec.normalization.std
         if mean is None or std is None:
             return x
-        shift, width = (x.new_tensor(each)[:, None, None] for each in (mean, std))
+        ones = (1,) * self.ndim
+        shift, width = (x.new_tensor(each).view(-1, *ones) for each in (mean, std))
         return (x - shift) / width
 
     def logits(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return logits and auxiliary logits (or None), both (N, K, H, W)."""
+        """Return logits and auxiliary logits (or None), both (N, K, [D,] H, W)."""
         raise TypeError(f"{type(self).__name__} does not implement logits().")
 
     def logits_and_objects(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,12 +128,14 @@ class SegmentationModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, K, H, W) for an input (N, C, H, W), H and W >= 32.
 
+        Of volumes (N, C, D, H, W) they are (N, K, D, H, W), for any D.
+
         Raises
         ------
         ChannelError
             If C is not ``spec.in_channels``.
         ImageError
-            If H or W is below 32, or the input is not four-dimensional.
+            If H or W is below 32, or the input has another number of axes.
         """
         return self.forward_with_auxiliary(x)[0]
 
@@ -110,10 +145,11 @@ class SegmentationModel(nn.Module):
         return self.logits(x)
 
     def _check(self, x: Tensor) -> None:
-        if x.ndim != 4 or min(x.shape[-2:]) < MIN_SIDE:
+        if x.ndim != self.ndim + 2 or min(x.shape[-2:]) < MIN_SIDE:
+            axes = "(N, C, H, W)" if self.ndim == 2 else "(N, C, D, H, W)"
             raise ImageError(
                 f"The network was given shape {tuple(x.shape)}; it takes "
-                f"(N, C, H, W) with H and W of at least {MIN_SIDE} pixels."
+                f"{axes} with H and W of at least {MIN_SIDE} pixels."
             )
         if x.shape[1] != self.spec.in_channels:
             raise ChannelError(

@@ -11,8 +11,10 @@ from torch.nn import functional as F
 
 __all__ = [
     "BatchNorm2d",
+    "BatchNorm3d",
     "Concatenate",
     "InstanceNorm2d",
+    "InstanceNorm3d",
     "Prior",
     "interpolate",
     "pad_to_multiple",
@@ -83,7 +85,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised features, shape (N, C, H, W)."""
-        values = x.shape[0] * x.shape[2] * x.shape[3]
+        values = x.numel() // x.shape[1]
         if self.training and self.prior is not None and values >= _FEW_VALUES:
             return self._blended(x, self.prior)
         if not self.training or values >= _FEW_VALUES:
@@ -143,6 +145,17 @@ class BatchNorm2d(nn.BatchNorm2d):
         return mean, variance * ((values - 1) / values)
 
 
+class BatchNorm3d(BatchNorm2d):
+    """The same over volumes, (N, C, D, H, W).
+
+    Not PyTorch's own, so that whatever asks for :class:`BatchNorm2d`, such as the
+    choice of statistics in training, finds this one, too.
+    """
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        _check_volumes(x)
+
+
 class InstanceNorm2d(nn.InstanceNorm2d):
     """Instance normalisation that also takes feature maps of a single value.
 
@@ -151,17 +164,33 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised features, shape (N, C, H, W)."""
-        if x.shape[2] * x.shape[3] > 1:
+        if x.shape[2:].numel() > 1:
             return super().forward(x)
         centred = x * 0
-        return centred if not self.affine else centred + self.bias[:, None, None]
+        ones = (1,) * (x.ndim - 2)
+        return centred if not self.affine else centred + self.bias.view(-1, *ones)
+
+
+class InstanceNorm3d(InstanceNorm2d):
+    """The same over volumes, (N, C, D, H, W)."""
+
+    def _get_no_batch_dim(self) -> int:
+        return 4
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        _check_volumes(x)
+
+
+def _check_volumes(x: Tensor) -> None:
+    if x.ndim != 5:
+        raise ValueError(f"{tuple(x.shape)} is not (N, C, D, H, W)")
 
 
 class Concatenate(nn.Module):
     """Join feature maps along the channels; a module, so that it can be exchanged."""
 
     def forward(self, *features: Tensor) -> Tensor:
-        """Join maps of (N, C_i, H, W) to (N, ΣC_i, H, W)."""
+        """Join maps of (N, C_i, …, H, W) to (N, ΣC_i, …, H, W)."""
         return torch.cat(features, dim=1)
 
 
@@ -170,9 +199,14 @@ def interpolate(x: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until H and W are multiples of `multiple`."""
+def pad_to_multiple(x: Tensor, multiple: int, of_slices: int = 1) -> Tensor:
+    """Repeat the last row and column until H and W are multiples of `multiple`.
+
+    Of a volume (N, C, D, H, W) the last slice, too, until D is one of `of_slices`.
+    """
     bottom, right = (-x.shape[-2]) % multiple, (-x.shape[-1]) % multiple
-    if not (bottom or right):
+    deeper = (-x.shape[-3]) % of_slices if x.ndim == 5 else 0
+    if not (bottom or right or deeper):
         return x
-    return F.pad(x, (0, right, 0, bottom), mode="replicate")
+    sides = (0, right, 0, bottom) + (0, deeper) * (x.ndim == 5)
+    return F.pad(x, sides, mode="replicate")

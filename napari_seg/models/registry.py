@@ -16,6 +16,7 @@ from napari_seg.models.fcn import FCN8s, FCN16s, FCN32s, FCNResNet
 from napari_seg.models.published import Fetched
 from napari_seg.models.spec import ModelSpec
 from napari_seg.models.unet import ResNetUNet, UNet
+from napari_seg.models.unet3d import UNet3D
 
 __all__ = [
     "ARCHITECTURES",
@@ -65,6 +66,7 @@ ARCHITECTURES = {
     "deeplabv3plus": Architecture(
         "DeepLab v3+", DeepLabV3Plus, ("resnet34", "resnet18", "resnet50", "resnet101")
     ),
+    "unet3d": Architecture("3D U-Net", UNet3D, (None,)),
 }
 
 
@@ -77,13 +79,14 @@ def create_model(
     *,
     object_head: bool = False,
     width: int | None = None,
-    depth: int = 4,
+    depth: int | None = None,
     norm: str = "batch",
     output_stride: int | None = None,
     separable: bool = False,
     name: str = "",
     gray_as_rgb: bool = False,
     slices: int = 1,
+    anisotropy: float | None = None,
     encoder_weights: str | None = None,
     on_progress: Callable[[Fetched], None] | None = None,
 ) -> SegmentationModel:
@@ -105,8 +108,12 @@ def create_model(
     object_head : bool
         Add a second decoder that tells objects apart (``unet`` and
         ``deeplabv3plus``).
-    width, depth, norm, output_stride, separable, name, gray_as_rgb, slices
+    width, norm, output_stride, separable, name, gray_as_rgb, slices
         See :class:`~napari_seg.models.spec.ModelSpec`.
+    depth : int or None
+        Poolings of the plain U-Nets; None is 4, in three dimensions 3.
+    anisotropy : float or None
+        Of ``unet3d``: the step between slices in pixels; None is 1.
     encoder_weights : str or None
         ``"imagenet"`` starts the encoder from torchvision's ImageNet weights, which
         are fetched on first use. Any number of input channels: kernels for RGB are
@@ -133,6 +140,7 @@ def create_model(
         raise InputError(
             f"{architecture.title} has no auxiliary head; fcn and deeplabv3 do."
         )
+    volumes = architecture.model.ndim == 3
     spec = ModelSpec(
         arch=arch,
         encoder=chosen,
@@ -140,7 +148,7 @@ def create_model(
         classes=tuple(classes),
         name=name or arch,
         width=width,
-        depth=depth,
+        depth=architecture.model.default_depth if depth is None else depth,
         norm=norm,
         output_stride=output_stride,
         separable=separable,
@@ -148,6 +156,7 @@ def create_model(
         object_head=object_head,
         gray_as_rgb=gray_as_rgb,
         slices=slices,
+        anisotropy=1.0 if volumes and anisotropy is None else anisotropy,
     )
     if encoder_weights is None:
         return build(spec)
@@ -177,6 +186,12 @@ def build(spec: ModelSpec) -> SegmentationModel:
         raise InputError(
             f"{architecture.title} has no encoder {spec.encoder!r}; choose one of "
             f"{fitting}."
+        )
+    if spec.ndim != architecture.model.ndim:
+        volumes = [key for key, each in ARCHITECTURES.items() if each.model.ndim == 3]
+        raise InputError(
+            f"anisotropy is {spec.anisotropy}, but it says how volumes are sampled: "
+            f"leave it out for {architecture.title}, or take {', '.join(volumes)}."
         )
     if spec.arch == "unet" and spec.encoder is not None:
         return ResNetUNet(spec)
@@ -266,7 +281,7 @@ def adapt_model(
         layer = key.rpartition(".")[0]
         if layer.startswith(model.class_layers):
             state[key] = _move_classes(value.cpu(), state[key], rows)
-        elif layer == model.first_layer and value.ndim == 4:
+        elif layer == model.first_layer and value.ndim > 1:
             state[key] = spread_channels(value.cpu(), channels)
         else:
             state[key] = value
@@ -276,12 +291,12 @@ def adapt_model(
 
 
 def spread_channels(weight: Tensor, channels: int) -> Tensor:
-    """Return the kernels (out, in, h, w) for another number of input channels."""
+    """Return kernels (out, in, [d,] h, w) for another number of input channels."""
     before = weight.shape[1]
     if before == channels:
         return weight
     mean = weight.mean(dim=1, keepdim=True) * (before / channels)
-    return mean.repeat(1, channels, 1, 1)
+    return mean.repeat_interleave(channels, dim=1)
 
 
 def _move_classes(old: Tensor, fresh: Tensor, rows: list[int]) -> Tensor:

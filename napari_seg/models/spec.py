@@ -104,9 +104,9 @@ class ModelSpec:
         Channels of the first level of the plain U-Net, or of the two layers that
         replace VGG's fully connected ones in the FCNs; None is the architecture's own.
     depth : int
-        Number of poolings of the plain U-Net.
+        Number of poolings of the plain U-Nets.
     norm : str
-        Normalisation layer of the plain U-Net: batch, group, instance or none.
+        Normalisation layer of the plain U-Nets: batch, group, instance or none.
     output_stride : int or None
         Output stride of the encoder of the FCN on a ResNet and of the DeepLabs, 8, 16
         or 32: smaller is finer and takes more time and memory; None is the
@@ -124,6 +124,9 @@ class ModelSpec:
     slices : int
         Neighbouring slices of a stack whose channels are all among the input channels,
         the one to be segmented in their middle ("2.5-D"); odd, 1 is a plane alone.
+    anisotropy : float or None
+        Of a network that sees volumes: the step between slices in pixels, 1 where
+        voxels are cubes; None is a network that sees planes.
     object_diameter : float or None
         Typical diameter of the objects in the training images, in pixels, as the
         network saw them; None where nobody measured it.
@@ -152,6 +155,7 @@ class ModelSpec:
     object_head: bool = False
     gray_as_rgb: bool = False
     slices: int = 1
+    anisotropy: float | None = None
     object_diameter: float | None = None
     pixel_size: float | None = None
     normalization: Normalization = field(default_factory=Normalization)
@@ -168,7 +172,12 @@ class ModelSpec:
                 f"slices is {self.slices}, in_channels is {self.in_channels}; slices "
                 "is odd, and each of them has the same number of channels."
             )
-        for name in ("object_diameter", "pixel_size"):
+        if self.anisotropy is not None and self.slices > 1:
+            raise InputError(
+                f"slices is {self.slices}, but a network that sees volumes needs no "
+                "neighbours as channels; leave slices at 1."
+            )
+        for name in ("anisotropy", "object_diameter", "pixel_size"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"{name} is {value}; it must be above 0.")
@@ -200,6 +209,11 @@ class ModelSpec:
     def n_classes(self) -> int:
         """Number of classes, the background included."""
         return len(self.classes)
+
+    @property
+    def ndim(self) -> int:
+        """Spatial axes that the network sees at once: 2, or 3 for volumes."""
+        return 2 if self.anisotropy is None else 3
 
     @property
     def plane_channels(self) -> int:

@@ -2,6 +2,10 @@
 
 Geometry moves image and labels together; intensity changes the image alone, in the
 ways in which one microscope differs from the next.
+
+All slices of a volume are turned and scaled alike, within their planes: voxels are
+rarely cubes, and a turn out of the plane would show what no microscope shows (as
+nnU-Net does with anisotropic images; Isensee et al. 2021). Along Z they are mirrored.
 """
 
 from __future__ import annotations
@@ -91,9 +95,10 @@ def augment(
     Parameters
     ----------
     images : Tensor
-        (N, C, H, W) float32, normalised to about 0..1.
+        (N, C, H, W) or (N, C, D, H, W) float32, normalised to about 0..1.
     labels : Tensor
-        (N, H, W) uint8; 255 is unknown, and what comes in from outside becomes 255.
+        (N, H, W) or (N, D, H, W) uint8; 255 is unknown, and what comes in from outside
+        becomes 255.
     options : AugmentOptions
         Strengths.
     generator : torch.Generator
@@ -104,8 +109,11 @@ def augment(
     tuple of Tensor
         Images and labels of the same shapes and dtypes.
     """
-    images, labels = _move(images, labels, options, generator)
-    draw = _Draw(len(images), generator)
+    if images.ndim == 5:
+        images, labels = _move_volumes(images, labels, options, generator)
+    else:
+        images, labels = _move(images, labels, options, generator)
+    draw = _Draw(len(images), generator, images.ndim - 2)
     if options.clutter:
         images = _clutter(images, draw, options.clutter)
     if options.intensity:
@@ -127,13 +135,30 @@ class _Draw:
 
     count: int
     generator: torch.Generator
+    ndim: int
 
     def uniform(self, low: float, high: float, channels: int = 1) -> Tensor:
-        values = torch.rand(self.count, channels, 1, 1, generator=self.generator)
+        shape = (self.count, channels, *(1,) * self.ndim)
+        values = torch.rand(shape, generator=self.generator)
         return low + (high - low) * values
 
     def chosen(self, share: float) -> Tensor:
         return self.uniform(0, 1) < share
+
+
+def _move_volumes(
+    images: Tensor, labels: Tensor, options: AugmentOptions, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Move all slices of a volume alike; with flips, mirror every other one along Z."""
+    flat = images.flatten(1, 2)
+    moved, ids = _move(flat, labels, options, generator)
+    moved = moved.view(images.shape)
+    if options.flips:
+        flipped = (torch.rand(len(images), generator=generator) < 0.5).to(moved.device)
+        along = flipped.view(-1, 1, 1, 1)
+        ids = torch.where(along, ids.flip(1), ids)
+        moved = torch.where(along[:, None], moved.flip(2), moved)
+    return moved, ids
 
 
 def _move(
@@ -160,10 +185,10 @@ def _move(
         images, grid, "bilinear", padding_mode="reflection", align_corners=False
     )
     # Shifted by one so that the zeros from outside are told from class 0.
-    shifted = (labels.float() + 1)[:, None]
+    shifted = (labels.float() + 1).view(count, -1, *labels.shape[-2:])
     ids = F.grid_sample(
         shifted, grid, "nearest", padding_mode="zeros", align_corners=False
-    )[:, 0]
+    ).view(labels.shape)
     ids = torch.where(ids == 0, 255.0, ids - 1)
     return moved, ids.to(labels.dtype)
 
@@ -205,6 +230,8 @@ def _clutter(images: Tensor, draw: _Draw, share: float) -> Tensor:
     field = F.interpolate(
         coarse.to(images.device), size, mode="bicubic", align_corners=False
     )
+    # Light from other depths lies over all slices alike.
+    field = field.view(draw.count, 1, *(1,) * (draw.ndim - 2), *size)
     device = images.device
     steepness = torch.exp(draw.uniform(0, 5)).to(device)
     level = draw.uniform(-0.8, 0.8).to(device)
@@ -227,10 +254,10 @@ def _stain(images: Tensor, draw: _Draw, share: float) -> Tensor:
     gray = torch.rand(count, 1, 1, generator=generator) < 1 / 3
     mix = torch.where(gray, mix[:, :1], mix)
     mix = mix / mix.sum(dim=2, keepdim=True)
-    mixed = torch.einsum("ncd,ndhw->nchw", mix.to(images.device), images)
+    mixed = torch.einsum("ncm,nm...->nc...", mix.to(images.device), images)
     # How much of the contrast each channel shows, and on how bright a ground.
     contrast = draw.uniform(0.3, 1, channels)
-    contrast = torch.where(gray[..., None], 1.0, contrast)
+    contrast = torch.where(gray.view(-1, *(1,) * (draw.ndim + 1)), 1.0, contrast)
     ground = draw.uniform(0, 1, channels) * (1 - contrast)
     chosen = draw.chosen(share)
     contrast, ground, chosen = (
@@ -248,7 +275,7 @@ def _add_noise(images: Tensor, share: float, generator: torch.Generator) -> Tens
     # Drawn for the chosen ones only: most of a batch has none.
     some = images[chosen.to(images.device)]
     noise = torch.randn(some.shape, generator=generator)
-    noise = noise * strength[chosen].reshape(-1, 1, 1, 1)
+    noise = noise * strength[chosen].reshape(-1, *(1,) * (images.ndim - 1))
     noisy = images.clone()
     noisy[chosen.to(images.device)] = some + noise.to(images.device)
     return noisy
@@ -266,9 +293,11 @@ def _blur(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = (kernel / kernel.sum()).expand(channels, 1, 1, -1)
     some = images[chosen]
-    some = F.pad(some, (radius,) * 4, mode="reflect")
-    some = F.conv2d(some, kernel, groups=channels)
-    some = F.conv2d(some, kernel.transpose(2, 3), groups=channels)
+    # Volumes slice by slice.
+    planes = some.movedim(1, -3).reshape(-1, channels, *images.shape[-2:])
+    planes = F.pad(planes, (radius,) * 4, mode="reflect")
+    planes = F.conv2d(planes, kernel, groups=channels)
+    planes = F.conv2d(planes, kernel.transpose(2, 3), groups=channels)
     blurred = images.clone()
-    blurred[chosen] = some
+    blurred[chosen] = planes.reshape(some.movedim(1, -3).shape).movedim(-3, 1)
     return blurred

@@ -42,11 +42,11 @@ class Distillation:
 
         Parameters
         ----------
-        images : Tensor, shape (N, C, H, W), float32
+        images : Tensor, shape (N, C, [D,] H, W), float32
             As the network takes them.
-        logits : Tensor, shape (N, K, H, W)
+        logits : Tensor, shape (N, K, [D,] H, W)
             The model's answer.
-        labels : Tensor, shape (N, H, W), uint8
+        labels : Tensor, shape (N, [D,] H, W), uint8
             255 is unknown.
         replayed : int
             So many crops, the first ones, are replayed.
@@ -54,7 +54,8 @@ class Distillation:
         old = torch.arange(len(labels), device=labels.device) < replayed
         unknown = labels == UNKNOWN
         # Of replayed images the guard holds regions out, unknown to training.
-        parts = old[:, None, None] & ~unknown, ~old[:, None, None] & unknown
+        old = old.view(-1, *(1,) * (labels.ndim - 1))
+        parts = old & ~unknown, ~old & unknown
         held = [
             (weight, part)
             for weight, part in zip(self._weights, parts, strict=True)

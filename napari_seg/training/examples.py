@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_seg.errors import LabelsError
+from napari_seg.errors import ImageError, LabelsError
 from napari_seg.inference.axes import read_axes
 from napari_seg.inference.normalization import channel_ranges, normalize
 from napari_seg.models.spec import ModelSpec
@@ -31,7 +31,8 @@ def prepare_image(
     ----------
     image : array
         (Y, X) or (Y, X, C), any real dtype. For a 2.5-D model C holds the neighbouring
-        slices, too; a plane alone is taken for its own neighbours.
+        slices, too; a plane alone is taken for its own neighbours. For a model of
+        volumes (Z, Y, X) or (Z, Y, X, C).
     spec : ModelSpec
         Channels and normalisation.
     ranges : array of shape (C, 2), optional
@@ -39,7 +40,7 @@ def prepare_image(
 
     Returns
     -------
-    ndarray of float32, shape (C, Y, X)
+    ndarray of float32, shape (C, Y, X) or (C, Z, Y, X)
         C is ``spec.in_channels``.
 
     Raises
@@ -48,11 +49,18 @@ def prepare_image(
         If the image does not fit the model.
     """
     pixels = np.asarray(image)
-    axes = "YX" if pixels.ndim == 2 else "YXC"
+    axes = "ZYXC"[3 - spec.ndim :][: max(pixels.ndim, spec.ndim)]
+    if pixels.ndim < spec.ndim == 3:
+        raise ImageError(
+            f"An image of shape {pixels.shape} is a plane, and the model learns from "
+            "volumes, (Z, Y, X) or (Z, Y, X, C); give it some, or take a model of "
+            "planes."
+        )
     reading = read_axes(pixels.shape, pixels.dtype, planes_of(spec, pixels.shape), axes)
     if ranges is None:
         ranges = channel_ranges(pixels, reading, spec.normalization)
-    scaled = normalize(reading.plane(pixels), np.asarray(ranges, np.float64))
+    read = reading.plane(pixels) if spec.ndim == 2 else reading.volume(pixels)
+    scaled = normalize(read, np.asarray(ranges, np.float64))
     if len(scaled) == 1 and spec.gray_as_rgb:
         scaled = np.repeat(scaled, spec.in_channels, axis=0)
     return np.ascontiguousarray(scaled)
@@ -80,9 +88,9 @@ def prepare_examples(
     Parameters
     ----------
     images : sequence of array
-        (Y, X) or (Y, X, C) each.
+        (Y, X) or (Y, X, C) each, of volumes (Z, Y, X) or (Z, Y, X, C).
     labels : sequence of array of int
-        (Y, X) each: class ids, 255 where unknown.
+        (Y, X) or (Z, Y, X) each: class ids, 255 where unknown.
     spec : ModelSpec
         Channels, classes and normalisation.
     ranges : sequence of (array of shape (C, 2) or None), optional
@@ -118,11 +126,12 @@ def prepare_examples(
 
 
 def _checked(labels: ArrayLike, image: Any, spec: ModelSpec) -> NDArray[np.uint8]:
-    ids, shape = np.asarray(labels), np.shape(image)[:2]
+    ids, shape = np.asarray(labels), np.shape(image)[: spec.ndim]
     if ids.shape != shape:
+        sides = " × ".join(map(str, shape))
         raise LabelsError(
-            f"Labels of shape {ids.shape} do not fit an image of {shape[0]} × "
-            f"{shape[1]} pixels; they must have one value for each pixel."
+            f"Labels of shape {ids.shape} do not fit an image of {sides} pixels; they "
+            "must have one value for each pixel."
         )
     if ids.dtype.kind not in "iub":
         raise LabelsError(

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from napari_seg.inference.device import pick_device
 from napari_seg.models.base import SegmentationModel
+from napari_seg.models.spec import ModelSpec
 from napari_seg.options import option
 from napari_seg.scoring.confusion import Scores
 from napari_seg.training.augmentation import AugmentOptions
@@ -47,7 +48,14 @@ from napari_seg.training.sampling import (
     Sampler,
 )
 
-__all__ = ["FinetuneOptions", "FinetuneResult", "Replay", "finetune"]
+__all__ = [
+    "FinetuneOptions",
+    "FinetuneResult",
+    "Replay",
+    "default_options",
+    "finetune",
+    "for_volumes",
+]
 
 #: Images and labels, then ranges and origins if known; see :func:`finetune`.
 Replay: TypeAlias = (
@@ -119,6 +127,21 @@ class FinetuneOptions(TrainOptions):
     augmentation: AugmentOptions = field(
         default_factory=lambda: AugmentOptions(scale=1.25, intensity=0.5, blur=0.1)
     )
+
+
+#: Crops of volumes: 8 of 128 pixels a side would be 17 million voxels.
+_VOLUME_BATCH, _VOLUME_CROP = 2, 64
+
+
+def default_options(spec: ModelSpec) -> FinetuneOptions:
+    """Return the usual options for a model; of volumes a batch has fewer crops."""
+    options = FinetuneOptions()
+    return options if spec.ndim == 2 else for_volumes(options)
+
+
+def for_volumes(options: FinetuneOptions) -> FinetuneOptions:
+    """Return options with the usual batch and crop for volumes."""
+    return replace(options, batch=_VOLUME_BATCH, crop=_VOLUME_CROP)
 
 
 @dataclass(frozen=True)
@@ -209,9 +232,10 @@ def finetune(
     model : SegmentationModel
         The start; left unchanged.
     images : sequence of array
-        (Y, X) or (Y, X, C) each, any real dtype.
+        (Y, X) or (Y, X, C) each, any real dtype; for a model of volumes (Z, Y, X) or
+        (Z, Y, X, C).
     labels : sequence of array of int
-        (Y, X) each: class ids, 255 where the class is unknown.
+        (Y, X) or (Z, Y, X) each: class ids, 255 where the class is unknown.
     minutes : float or None
         Time budget; one minute where neither this nor `steps` is given.
     holdout : float
@@ -232,7 +256,8 @@ def finetune(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     options : FinetuneOptions or None
-        Rates, sizes, augmentation; `holdout` above goes before theirs.
+        Rates, sizes, augmentation; `holdout` above goes before theirs. None takes
+        those of :func:`default_options`.
     on_step : callable or None
         Called after each step.
     should_stop : callable or None
@@ -253,7 +278,7 @@ def finetune(
         If training diverged.
     """
     start = time.monotonic()
-    options = replace(options or FinetuneOptions(), holdout=holdout)
+    options = replace(options or default_options(model.spec), holdout=holdout)
     if minutes is None and steps is None:
         minutes = 1.0
     budget = Budget(steps, None if minutes is None else minutes * 60)
@@ -355,14 +380,27 @@ def _sampler(
     What is being forgotten shows a higher loss, and is then seen more often.
     """
     device = next(model.parameters()).device
-    sampler: Sampler = CropSampler(training, options.crop, seed, device)
+    crop = _crop(training, options.crop, model)
+    sampler: Sampler = CropSampler(training, crop, seed, device)
     shares = options.drawn_share, options.replay_share
     for examples, share in zip(replays, shares, strict=True):
         if share > 0 and known_pixels(examples):
             seed += 1
-            old = CropSampler(examples, options.crop, seed, device, prioritized=True)
+            old = CropSampler(examples, crop, seed, device, prioritized=True)
             sampler = MixedSampler(sampler, old, share, seed)
     return sampler
+
+
+def _crop(
+    training: Sequence[Example], crop: int, model: SegmentationModel
+) -> tuple[int, ...]:
+    """Return the sides of a crop: of volumes about a cube, no deeper than they are."""
+    if model.ndim == 2:
+        return crop, crop
+    stride = model.slice_stride
+    wanted = round(crop / max(model.spec.anisotropy or 1.0, 1.0))
+    deepest = max((example.labels.shape[0] for example in training), default=1)
+    return -(-min(wanted, deepest) // stride) * stride, crop, crop
 
 
 def _distillation(

@@ -1,9 +1,9 @@
 """The guard asks: is the new model better on pixels that training never saw.
 
-Labelled images are cut into square regions.  Some are held out: their labels are
-unknown to training and known to the guard only.  Which ones depends on a hash of
-their pixels, not on what else is labelled, so a region that was held out once stays
-held out in every later run.
+Labelled images are cut into square regions, volumes into blocks.  Some are held out:
+their labels are unknown to training and known to the guard only.  Which ones depends on
+a hash of their pixels, not on what else is labelled, so a region that was held out once
+stays held out in every later run.
 
 Rare classes make two exceptions.  A class that is labelled in held-out regions alone
 would never be learned: one of them is given to training.  A class that is labelled in
@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from napari_seg.models.base import MIN_SIDE, SegmentationModel
+from napari_seg.models.base import SegmentationModel
 from napari_seg.scoring.confusion import UNKNOWN, Scores, confusion_matrix
 from napari_seg.training.sampling import Example
 
@@ -44,6 +45,8 @@ __all__ = [
 #: Side of a region in pixels. The same for all images and for ever, since a region
 #: that is cut differently would be another one.
 _SIDE = 32
+#: Slices of a block, which are wider apart than pixels as a rule.
+_SLICES = 16
 #: A region with fewer known pixels says nothing about the model; where it falls to the
 #: guard, training does not see it either, for it may grow.
 _MIN_PIXELS = 16
@@ -79,7 +82,7 @@ class Region:
     example : int
         Index of the example.
     box : tuple of slice
-        Rows and columns.
+        Rows and columns, of volumes slices, rows and columns.
     digest : int
         Hash of its pixels, 64 bits.
     counts : ndarray of int64, shape (256,)
@@ -89,7 +92,7 @@ class Region:
     """
 
     example: int
-    box: tuple[slice, slice]
+    box: tuple[slice, ...]
     digest: int
     counts: NDArray[np.int64]
     place: int
@@ -229,16 +232,20 @@ def _regions(examples: Sequence[Example]) -> Iterator[Region]:
                 squares.append((index, box, counts))
     corners = [_corner(index, examples[index], box) for index, box, _ in squares]
     for (index, box, counts), place in zip(squares, _places(corners), strict=True):
-        digest = _digest(examples[index].image[(..., *box)])
+        digest = _digest(examples[index].image[(slice(None), *box)])
         yield Region(index, box, digest, counts, place)
 
 
 def _corner(
-    index: int, example: Example, box: tuple[slice, slice]
+    index: int, example: Example, box: tuple[slice, ...]
 ) -> tuple[Hashable, int, int]:
-    """Return plane, row and column of a square, counted in squares."""
+    """Return plane, row and column of a square, counted in squares.
+
+    Blocks of a volume that lie above each other are one place.
+    """
     plane, top, left = example.origin or (index, 0, 0)
-    return plane, (top + box[0].start) // _SIDE, (left + box[1].start) // _SIDE
+    rows, columns = box[-2:]
+    return plane, (top + rows.start) // _SIDE, (left + columns.start) // _SIDE
 
 
 def _places(corners: Sequence[tuple[Hashable, int, int]]) -> list[int]:
@@ -286,10 +293,13 @@ def fresh_share(example: Example, trained: Collection[str]) -> float:
     return fresh / max(known, 1)
 
 
-def _squares(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
-    for top in range(0, shape[0], _SIDE):
-        for left in range(0, shape[1], _SIDE):
-            yield slice(top, top + _SIDE), slice(left, left + _SIDE)
+def _squares(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    sides = (_SLICES,) * (len(shape) - 2) + (_SIDE, _SIDE)
+    spans = (
+        [slice(start, start + side) for start in range(0, length, side)]
+        for length, side in zip(shape, sides, strict=True)
+    )
+    return product(*spans)
 
 
 def _digest(pixels: NDArray[np.float32]) -> int:
@@ -333,7 +343,7 @@ class Holdout:
     def logits(
         self, model: SegmentationModel
     ) -> Iterator[tuple[Tensor, NDArray[np.uint8]]]:
-        """Yield logits (K, Y, X) on the CPU and labels (Y, X) of each region.
+        """Yield logits (K, [Z,] Y, X) on the CPU and labels of each region.
 
         Parameters
         ----------
@@ -364,22 +374,24 @@ class Holdout:
 
 
 def _with_context(
-    image: NDArray[np.float32], box: tuple[slice, slice], model: SegmentationModel
-) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
+    image: NDArray[np.float32], box: tuple[slice, ...], model: SegmentationModel
+) -> tuple[NDArray[np.float32], tuple[slice, ...]]:
     """Return the box with the model's halo around it, and where the box lies inside.
 
     Origin and end lie on the model's grid, as for tiles of a prediction.
     """
     outer, inner = [], []
-    stride = model.stride
-    for part, side in zip(box, image.shape[1:], strict=True):
-        start = max(min(part.start - model.halo, side - MIN_SIDE), 0)
+    axes = zip(
+        box, image.shape[1:], model.halos, model.strides, model.least, strict=True
+    )
+    for part, side, halo, stride, least in axes:
+        start = max(min(part.start - halo, side - least), 0)
         start = start // stride * stride
-        end = max(part.stop + model.halo, start + MIN_SIDE)
+        end = max(part.stop + halo, start + least)
         end = min(-(-end // stride) * stride, side)
         outer.append(slice(start, end))
         inner.append(slice(part.start - start, min(part.stop, side) - start))
-    return np.ascontiguousarray(image[(slice(None), *outer)]), (inner[0], inner[1])
+    return np.ascontiguousarray(image[(slice(None), *outer)]), tuple(inner)
 
 
 @dataclass(frozen=True)

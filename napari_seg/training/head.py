@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.unet import ResNetUNet, UNet
+from napari_seg.models.unet3d import UNet3D
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.training.augmentation import augment
 from napari_seg.training.loop import Norms, TrainOptions, enough_memory
@@ -36,7 +37,7 @@ def fit_new_classes(
     """Fit the last layer where a labelled class is one that the model never predicts.
 
     Only the weights of the last layer change; those of known classes may, too, as they
-    have to give way.  Networks whose last layer is not a 1 × 1 convolution at the
+    have to give way.  Networks whose last layer is not a 1 × 1 (× 1) convolution at the
     resolution of the image are left as they are: of those here, all but the U-Nets.
 
     Parameters
@@ -60,7 +61,7 @@ def fit_new_classes(
     TrainingError
         If memory runs out.
     """
-    if not isinstance(model, UNet | ResNetUNet):
+    if not isinstance(model, UNet | ResNetUNet | UNet3D):
         return False
     generator = torch.Generator().manual_seed(seed)
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -90,7 +91,7 @@ def fit_new_classes(
 
 @torch.no_grad()
 def _features(
-    model: UNet | ResNetUNet, images: Tensor, labels: Tensor
+    model: UNet | ResNetUNet | UNet3D, images: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return what the last layer sees of each known pixel, (P, C), and its class."""
     seen: list[Tensor] = []
@@ -98,25 +99,25 @@ def _features(
         lambda _, inputs: seen.append(inputs[0].float())
     )
     try:
-        model(images.contiguous(memory_format=torch.channels_last))
+        model(images.contiguous(memory_format=model.memory_format))
     finally:
         hook.remove()
     known = labels != UNKNOWN
     return seen[0].movedim(1, -1)[known], labels[known].long()
 
 
-def _knows_all(model: UNet | ResNetUNet, features: Tensor) -> bool:
+def _knows_all(model: UNet | ResNetUNet | UNet3D, features: Tensor) -> bool:
     return _predicted(model.head, features) == set(range(model.spec.n_classes))
 
 
 @torch.no_grad()
-def _predicted(head: nn.Conv2d, features: Tensor) -> set[int]:
+def _predicted(head: nn.Conv2d | nn.Conv3d, features: Tensor) -> set[int]:
     """Return the classes that win a pixel."""
     logits = F.linear(features, head.weight.flatten(1), head.bias)
     return set(logits.argmax(dim=1).unique().tolist())
 
 
-def _fit(head: nn.Conv2d, features: Tensor, ids: Tensor) -> None:
+def _fit(head: nn.Conv2d | nn.Conv3d, features: Tensor, ids: Tensor) -> None:
     """Minimise the cross entropy of the layer on fixed features (L-BFGS)."""
     start = head.weight.detach().clone().flatten(1)
     weight = start.clone().requires_grad_()

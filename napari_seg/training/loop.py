@@ -36,7 +36,7 @@ __all__ = [
     "train",
 ]
 
-#: Maps logits (N, K, H, W) and targets (N, H, W) to a scalar.
+#: Maps logits (N, K, H, W) and targets (N, H, W), or of volumes, to a scalar.
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 #: Maps images (N, C, H, W), logits (N, K, H, W), labels (N, H, W) and the number of
@@ -126,7 +126,8 @@ class TrainOptions(Options):
     crop: int = option(
         128,
         "Crop",
-        "Height and width of a crop.",
+        "Height and width of a crop; of a volume it is as deep as that, by the "
+        "model's anisotropy.",
         minimum=32,
         maximum=1024,
         step=32,
@@ -275,7 +276,7 @@ def train(
     )
     loss_function = loss or _loss(options)
     # Before anything refers to its tensors, which this replaces.
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=model.memory_format)  # type: ignore[call-overload]
     optimizer = _optimizer(model, options)
     norms = Norms(model, options)
     average = _Average(model, options.average)
@@ -293,7 +294,7 @@ def train(
                 )
                 # After augmentation, which works on the scale 0 to 1.
                 images = model.standardize(images)
-                images = images.contiguous(memory_format=torch.channels_last)
+                images = images.contiguous(memory_format=model.memory_format)
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
                     logits, auxiliary = model.forward_with_auxiliary(images)
                 error = loss_function(logits.float(), labels)
@@ -376,8 +377,9 @@ def _of_each(logits: Tensor, labels: Tensor) -> list[float]:
     entropy = F.cross_entropy(
         logits, labels.long(), ignore_index=UNKNOWN, reduction="none"
     )
-    known = (labels != UNKNOWN).sum(dim=(1, 2))
-    return [float(each) for each in (entropy.sum(dim=(1, 2)) / known).tolist()]
+    of_crop = tuple(range(1, labels.ndim))
+    known = (labels != UNKNOWN).sum(dim=of_crop)
+    return [float(each) for each in (entropy.sum(dim=of_crop) / known).tolist()]
 
 
 def _optimizer(model: SegmentationModel, options: TrainOptions) -> torch.optim.AdamW:

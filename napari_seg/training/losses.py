@@ -1,7 +1,8 @@
 """Losses for partly labelled masks.
 
 Every loss is ``(logits, target, *, ignore_index=255, class_weights=None) -> scalar``
-with logits (N, K, H, W) and integer targets (N, H, W).  Ignored pixels are taken out
+with logits (N, K, H, W) and integer targets (N, H, W), or (N, K, D, H, W) and
+(N, D, H, W) of volumes: a voxel counts as a pixel does.  Ignored pixels are taken out
 before anything is computed, so that they add nothing to the value, to a denominator or
 to the gradient.  With one logit (K = 1) the target is 0 or 1 and the probability a
 sigmoid; otherwise it is the softmax over K.  Without a single counted pixel a loss is 0
@@ -41,12 +42,15 @@ def _counted(
     logits: Tensor, target: Tensor, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
     """Return logits (P, K) and class ids (P,) of the P pixels that count."""
-    if logits.ndim != 4 or target.shape != (logits.shape[0], *logits.shape[2:]):
+    if logits.ndim not in (4, 5) or target.shape != (
+        logits.shape[0],
+        *logits.shape[2:],
+    ):
         raise LabelsError(
             f"Logits {tuple(logits.shape)} and target {tuple(target.shape)} do not "
             "fit: logits are (N, K, H, W), the target (N, H, W)."
         )
-    pixels, ids = logits.movedim(1, -1).flatten(0, 2), target.flatten().long()
+    pixels, ids = logits.movedim(1, -1).flatten(0, -2), target.flatten().long()
     # The places are looked up once: a GPU has to be waited for.
     kept = (ids != ignore_index).nonzero()[:, 0]
     if len(kept) < len(ids):

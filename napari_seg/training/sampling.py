@@ -35,9 +35,10 @@ class Example:
     Attributes
     ----------
     image : ndarray
-        (C, H, W) float32, scaled to about 0 to 1 as the model's spec says.
+        (C, H, W) or (C, D, H, W) float32, scaled to about 0 to 1 as the model's spec
+        says.
     labels : ndarray
-        (H, W) uint8 class ids; 255 is unknown.
+        (H, W) or (D, H, W) uint8 class ids; 255 is unknown.
     weight : float
         Multiplies its pixels, whose root says how often it is drawn.
     origin : tuple of (str, int, int) or None
@@ -61,7 +62,7 @@ class Sampler(Protocol):
         """Number of crops of the last batch, the first ones, that are replayed."""
 
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """Return images (N, C, crop, crop) float32 and labels (N, crop, crop) uint8."""
+        """Return images (N, C, *crop) float32 and labels (N, *crop) uint8."""
 
     def draw(self, size: int) -> list[Crop]:
         """Return the same crops as :meth:`batch` does, one by one."""
@@ -81,8 +82,8 @@ class CropSampler:
     ----------
     examples : sequence of Example
         At least one with a known pixel.
-    crop : int
-        Height and width of the crops in pixels.
+    crop : int or tuple of int
+        Height and width of the crops in pixels, of volumes depth, height and width.
     seed : int
         Seed of all draws.
     device : str or torch.device
@@ -100,7 +101,7 @@ class CropSampler:
     def __init__(
         self,
         examples: Sequence[Example],
-        crop: int,
+        crop: int | tuple[int, ...],
         seed: int = 0,
         device: str | torch.device = "cpu",
         *,
@@ -109,7 +110,7 @@ class CropSampler:
         self._prioritized = prioritized
         self._drawn: list[int] = []
         self._rng = np.random.default_rng(seed)
-        self._crop = crop
+        self._crop = (crop, crop) if isinstance(crop, int) else crop
         self._images: list[Tensor] = []
         self._labels: list[Tensor] = []
         self._places: list[dict[int, NDArray[np.intp]]] = []
@@ -118,7 +119,7 @@ class CropSampler:
             places, counts = self._find_places(example.labels)
             if not places:
                 continue
-            image, labels = _padded(example, crop)
+            image, labels = _padded(example, self._crop)
             self._images.append(image.to(device))
             self._labels.append(labels.to(device))
             self._places.append(places)
@@ -160,7 +161,7 @@ class CropSampler:
         return places, counts
 
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """Return images (N, C, crop, crop) float32 and labels (N, crop, crop) uint8."""
+        """Return images (N, C, *crop) float32 and labels (N, *crop) uint8."""
         return _stacked(self.draw(size))
 
     def learn_from(self, losses: Sequence[float]) -> None:
@@ -176,7 +177,7 @@ class CropSampler:
                 self._losses[index] = _MEMORY * before + (1 - _MEMORY) * loss
 
     def draw(self, size: int) -> list[Crop]:
-        """Return images (C, crop, crop) with their labels (crop, crop)."""
+        """Return images (C, *crop) with their labels (*crop)."""
         self._drawn = []
         return [self._draw() for _ in range(size)]
 
@@ -187,12 +188,12 @@ class CropSampler:
         places = self._places[chosen][self.classes[column]]
         place = places[self._rng.integers(len(places))]
         shape = self._labels[chosen].shape
-        top, left = (
-            int(np.clip(p - self._rng.integers(self._crop), 0, side - self._crop))
-            for p, side in zip(place, shape, strict=True)
-        )
-        box = (..., slice(top, top + self._crop), slice(left, left + self._crop))
-        return self._images[chosen][box], self._labels[chosen][box]
+        starts = [
+            int(np.clip(p - self._rng.integers(crop), 0, side - crop))
+            for p, side, crop in zip(place, shape, self._crop, strict=True)
+        ]
+        box = tuple(slice(a, a + n) for a, n in zip(starts, self._crop, strict=True))
+        return self._images[chosen][(slice(None), *box)], self._labels[chosen][box]
 
     def _choose(self, weights: NDArray[np.float64]) -> int:
         """Return an index, by weight; sooner than `Generator.choice`, which checks."""
@@ -236,11 +237,11 @@ class MixedSampler:
         return self._replayed + self._new.replayed
 
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """Return images (N, C, crop, crop) float32 and labels (N, crop, crop) uint8."""
+        """Return images (N, C, *crop) float32 and labels (N, *crop) uint8."""
         return _stacked(self.draw(size))
 
     def draw(self, size: int) -> list[Crop]:
-        """Return images (C, crop, crop) with their labels (crop, crop)."""
+        """Return images (C, *crop) with their labels (*crop)."""
         self._replayed = int((self._rng.random(size) < self._share).sum())
         old = self._replay.draw(self._replayed)
         return [*old, *self._new.draw(size - self._replayed)]
@@ -256,13 +257,14 @@ def _stacked(crops: Sequence[Crop]) -> tuple[Tensor, Tensor]:
     return torch.stack(images), torch.stack(labels)
 
 
-def _padded(example: Example, crop: int) -> Crop:
-    """Return tensors of at least `crop` a side: border repeated, labels unknown."""
+def _padded(example: Example, crop: tuple[int, ...]) -> Crop:
+    """Return tensors of at least `crop`: border repeated, labels unknown."""
     image = torch.from_numpy(np.ascontiguousarray(example.image))
     labels = torch.from_numpy(np.ascontiguousarray(example.labels))
-    bottom = max(crop - labels.shape[0], 0)
-    right = max(crop - labels.shape[1], 0)
-    if not (bottom or right):
+    lacking = [max(n - side, 0) for n, side in zip(crop, labels.shape, strict=True)]
+    if not any(lacking):
         return image, labels
-    image = F.pad(image[None], (0, right, 0, bottom), mode="replicate")[0]
-    return image, F.pad(labels, (0, right, 0, bottom), value=UNKNOWN)
+    # The last axis comes first.
+    sides = [side for each in reversed(lacking) for side in (0, each)]
+    image = F.pad(image[None], sides, mode="replicate")[0]
+    return image, F.pad(labels, sides, value=UNKNOWN)

@@ -74,7 +74,7 @@ class Objects:
         return self.obstacle or ("" if self.ids is not None else "Find objects first.")
 
     def find(self, split: Split) -> None:
-        """Number the objects of the mask as it is now."""
+        """Find the objects of the mask as it is now."""
         session = self._workspace.session
         if self.obstacle or session is None:
             return

@@ -80,6 +80,11 @@ def to_finetune(workspace: Workspace) -> str:
         return "A training is running."
     if workspace.misfit:
         return workspace.misfit
+    if workspace.choice is not None and workspace.choice.spec.ndim == 3:
+        return (
+            "This model learns from volumes, and what is accepted here are planes: "
+            "use napari-seg finetune on a folder of volumes, or a model of planes."
+        )
     if session is None or session.mask.vouched_pixels == 0:
         return (
             "There is nothing to learn from yet: correct the mask with the brush, or "

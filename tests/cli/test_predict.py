@@ -12,10 +12,10 @@ import zarr
 from PIL import Image
 
 import napari_seg
-from napari_seg.exchange.connected import label_objects
 from napari_seg.inference.crf import CRFOptions
 from napari_seg.models.checkpoint import save_model
 from napari_seg.models.registry import create_model
+from napari_seg.objects.connected import label_objects
 from napari_seg.synthetic import synthetic_nuclei
 
 GRAY = {"photometric": "minisblack"}
