@@ -92,9 +92,9 @@ def _architectures() -> Iterator[dict[str, Any]]:
     """Yield each architecture with its default encoder, and name those that fit."""
     import torch
 
-    from napari_seg.models.registry import ARCHITECTURES, create_model
+    from napari_seg.models.registry import architectures, create_model
 
-    for name, architecture in ARCHITECTURES.items():
+    for name, architecture in architectures().items():
         # Tensors of this device have a shape, and no memory.
         with torch.device("meta"):
             spec = create_model(name).spec

@@ -172,7 +172,10 @@ def interpolate(x: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Repeat the last row and column until H and W are multiples of `multiple`."""
-    bottom, right = (-x.shape[-2]) % multiple, (-x.shape[-1]) % multiple
-    if not (bottom or right):
+    height, width = x.shape[-2:]
+    bottom, right = (-height) % multiple, (-width) % multiple
+    # A trace keeps the way that one example took: it has to pad for other sizes, too.
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if not (bottom or right or tracing):
         return x
     return F.pad(x, (0, right, 0, bottom), mode="replicate")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from napari_seg.corrections.versions import ModelVersion
-from napari_seg.errors import ModelFileError
+from napari_seg.errors import InputError, ModelFileError
 from napari_seg.models.catalog import BUNDLED, SUFFIX, bundled_models, read_spec
 from napari_seg.models.published import (
     ENCODERS,
@@ -18,6 +18,7 @@ from napari_seg.models.published import (
     encoder_path,
     with_imagenet,
 )
+from napari_seg.models.registrations import registered
 from napari_seg.models.spec import ModelSpec, Normalization
 from napari_seg.workspace.tasks import Job
 
@@ -232,6 +233,7 @@ class ModelShelf:
     @staticmethod
     def new(in_channels: int, classes: tuple[str, ...]) -> list[ModelChoice]:
         """Return untrained models for images with these channels."""
+        own = [(f"New {name}", name, None, None) for name in _registered()]
         return [
             ModelChoice(
                 label,
@@ -245,8 +247,18 @@ class ModelShelf:
                 ),
                 None,
             )
-            for label, arch, encoder, width in _NEW
+            for label, arch, encoder, width in [*_NEW, *own]
         ]
+
+
+def _registered() -> Iterable[str]:
+    """Return the names of the user's own networks."""
+    try:
+        return registered()
+    except InputError as error:
+        # A module that cannot be imported is no reason to show nothing.
+        _LOG.warning("%s", error)
+        return ()
 
 
 def _readable(
