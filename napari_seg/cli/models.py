@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_seg.cli.arguments import add_json
 from napari_seg.cli.report import Report, note, table
-from napari_seg.errors import ModelFileError
+from napari_seg.errors import InputError
 
 if TYPE_CHECKING:
     from napari_seg.models.spec import ModelSpec
@@ -72,7 +72,7 @@ def _files() -> Iterator[dict[str, Any]]:
     for path, source in [*bundled, *((path, str(path)) for path in saved)]:
         try:
             yield _entry(path.stem, read_spec(path), source)
-        except ModelFileError as error:
+        except InputError as error:
             note(f"{path} left out: {error}")
 
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "predict": "segment images",
     "score": "compare masks: IoU and Dice for each class",
     "finetune": "fine-tune a model on partly labelled images",
+    "export": "write a model for other programs: ONNX, TorchScript, BioImage Model Zoo",
     "doctor": "check this installation, and say what to install",
 }
 

@@ -20,6 +20,7 @@ __all__ = [
     "BUNDLED",
     "FORMAT",
     "PACKAGES",
+    "PACKAGE_ARCH",
     "PACKAGE_NAMES",
     "SUFFIX",
     "bundled_models",
@@ -36,6 +37,8 @@ SUFFIX = ".safetensors"
 #: file is called.
 PACKAGE_NAMES = ("bioimageio.yaml", "rdf.yaml", "model.yaml")
 PACKAGES = ".zip"
+#: What stands for an architecture in their descriptions: a finished graph.
+PACKAGE_ARCH = "bioimage.io"
 #: What reads packages; by name, for it stands above this module.
 _READER = "napari_seg.zoo.importing"
 

@@ -10,7 +10,14 @@ from typing import TypeVar
 
 from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import InputError, ModelFileError
-from napari_seg.models.catalog import BUNDLED, SUFFIX, bundled_models, read_spec
+from napari_seg.models.catalog import (
+    BUNDLED,
+    PACKAGE_ARCH,
+    PACKAGES,
+    SUFFIX,
+    bundled_models,
+    read_spec,
+)
 from napari_seg.models.published import (
     ENCODERS,
     MODELS,
@@ -74,6 +81,11 @@ class ModelChoice:
     def untrained(self) -> bool:
         """Whether the model has yet to see its first image."""
         return self.path is None
+
+    @property
+    def trainable(self) -> bool:
+        """Whether it can be fine-tuned; a finished graph cannot."""
+        return self.spec.arch != PACKAGE_ARCH
 
     @property
     def imagenet_file(self) -> PublishedFile | None:
@@ -218,7 +230,10 @@ class ModelShelf:
             replace(choice_from_file(path, name), hint=BUNDLED[name])
             for name, path in bundled_models().items()
         ]
-        files = sorted(self._folder.glob(f"*{SUFFIX}"))
+        files = [
+            *sorted(self._folder.glob(f"*{SUFFIX}")),
+            *sorted(self._folder.glob(f"*{PACKAGES}")),
+        ]
         saved = _readable(choice_from_file, files)
         return [*bundled, *saved, *self._opened.values()]
 

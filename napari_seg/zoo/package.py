@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -252,11 +253,26 @@ def _pack(told: dict[str, Any], folder: Path, target: Path) -> None:
         warnings.simplefilter("ignore")
         described = zoo.build_description(told, context=context)
         if isinstance(described, zoo.InvalidDescr):
+            if "index_key" in _reasons(described):
+                raise InputError(_misfit())
             raise InputError(
                 "The package would not keep to the specification of the BioImage Model "
                 f"Zoo: {_reasons(described)}"
             )
-        zoo.save_bioimageio_package(described, output_path=target)
+        # Written as a zip, it is opened for a last check and left open.
+        done = folder / "package"
+        zoo.save_bioimageio_package_as_folder(described, output_path=done)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(done.iterdir()):
+            archive.write(file, file.name)
+
+
+def _misfit() -> str:
+    """Return what is wrong where bioimageio.spec cannot even read itself."""
+    return (
+        f"bioimageio.spec {version('bioimageio.spec')} does not work with pydantic "
+        f"{version('pydantic')}: pip install 'pydantic<2.14'."
+    )
 
 
 def _reasons(invalid: Any) -> str:

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_seg.errors import InputError, ModelFileError
-from napari_seg.models.spec import ModelSpec
+from napari_seg.models.catalog import PACKAGE_ARCH
+from napari_seg.models.spec import MIN_SIDE, ModelSpec
 from napari_seg.zoo.answers import Answer, answer_of
 from napari_seg.zoo.archive import Files
 from napari_seg.zoo.extra import need
-from napari_seg.zoo.forms import Form, Unfit, input_form, output_form
+from napari_seg.zoo.forms import Form, Side, Unfit, input_form, output_form
 from napari_seg.zoo.steps import Step, preparation
 
 __all__ = [
-    "ARCH",
     "KEY",
     "Description",
     "as_form",
@@ -30,8 +30,6 @@ __all__ = [
     "read_graph",
 ]
 
-#: What stands for an architecture in the description of such a model.
-ARCH = "bioimage.io"
 #: Under which packages that were made here hold the model's own description.
 KEY = "napari_seg"
 #: Largest description, test output and graph, in bytes. No ONNX file has more.
@@ -179,13 +177,18 @@ def _described(files: Files, told: Mapping[str, Any]) -> Description:
     own = _own_spec(told, given, returned)
     if own is not None:
         answer = Answer(own.classes, tuple(range(own.n_classes)), False, False)
+        # What others have to keep to, so that they can cut off the halo, is more.
+        sides = tuple(
+            Side(-(-MIN_SIDE // s.step) * s.step, s.step) for s in given.sides
+        )
+        given = replace(given, sides=sides)
         return Description(own, given, returned, (), answer, source, sha256)
     normalization, steps = preparation(inputs[0], given.channels)
     tags = [str(tag) for tag in told.get("tags") or ()]
     example = _example(files, told, outputs[0], returned)
     answer = answer_of(outputs[0], returned, tags, example)
     spec = ModelSpec(
-        arch=ARCH,
+        arch=PACKAGE_ARCH,
         encoder=None,
         in_channels=given.channels,
         classes=answer.classes,
@@ -225,7 +228,7 @@ def _own_spec(told: Mapping[str, Any], given: Form, returned: Form) -> ModelSpec
     if (spec.in_channels, spec.n_classes) != (given.channels, returned.channels):
         raise Unfit("has other channels than napari-seg has written into it")
     return replace(
-        spec, arch=ARCH, encoder=None, auxiliary_head=False, output_stride=None
+        spec, arch=PACKAGE_ARCH, encoder=None, auxiliary_head=False, output_stride=None
     )
 
 
