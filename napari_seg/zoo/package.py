@@ -262,7 +262,7 @@ def _pack(told: dict[str, Any], folder: Path, target: Path) -> None:
         # Written as a zip, it is opened for a last check and left open.
         done = folder / "package"
         zoo.save_bioimageio_package_as_folder(described, output_path=done)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for file in sorted(done.iterdir()):
             archive.write(file, file.name)
 
