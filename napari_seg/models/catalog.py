@@ -126,12 +126,20 @@ def is_package(path: Path) -> bool:
     try:
         if path.is_dir():
             return any((path / name).is_file() for name in PACKAGE_NAMES)
-        if not zipfile.is_zipfile(path):
-            return False
-        with zipfile.ZipFile(path) as archive:
-            return bool(set(PACKAGE_NAMES) & set(archive.namelist()))
-    except (OSError, zipfile.BadZipFile):
+    except OSError:
         return False
+    return bool(set(PACKAGE_NAMES) & _names(path))
+
+
+def _names(path: Path) -> set[str]:
+    """Return the names in an archive; none where it is no archive."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return set()
+    return set()
 
 
 def packages() -> Any:
@@ -147,7 +155,7 @@ def _refuse_pickle(path: Path) -> None:
     """
     with path.open("rb") as file:
         start = file.read(4)
-    if path.suffix == PACKAGES:
+    if path.suffix == PACKAGES and not any(n.endswith(".pkl") for n in _names(path)):
         raise ModelFileError(
             f"{path.name} is no package of the BioImage Model Zoo: there is no "
             f"{' or '.join(PACKAGE_NAMES[:2])} at its top."

@@ -7,6 +7,7 @@ import json
 import pickle
 import stat
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from napari_seg.inference.runner import TileRunner
 from napari_seg.models.catalog import read_spec
 from napari_seg.models.checkpoint import pack_model
 from napari_seg.workspace.choices import ModelShelf
+from napari_seg.workspace.obstacles import to_finetune
 from napari_seg.zoo.export import export_onnx
 from napari_seg.zoo.graph import Graph
 from napari_seg.zoo.network import PackageModel
@@ -553,3 +555,7 @@ class TestInTheProgram:
         assert not labels["mine"].trainable
         assert "broken" not in labels
         assert shelf.open(tmp_path / "mine.zip").spec.name == "by hand"
+        # Where there is something to learn from, and nothing else in the way.
+        session = SimpleNamespace(ledger=object(), read_only=False)
+        workspace = SimpleNamespace(session=session, choice=labels["mine"])
+        assert "can only predict" in to_finetune(workspace)
