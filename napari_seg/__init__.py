@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from napari_seg import errors
     from napari_seg.inference.predict import predict
     from napari_seg.models.checkpoint import load_model, save_model
-    from napari_seg.models.registry import adapt_model, create_model
+    from napari_seg.models.registry import adapt_model, create_model, register_model
     from napari_seg.scoring.boundary import boundary_scores
     from napari_seg.scoring.confusion import score
     from napari_seg.scoring.live import LiveScore
     from napari_seg.scoring.live_objects import LiveObjectScore
     from napari_seg.scoring.objects import score_objects
     from napari_seg.training.finetune import finetune
+    from napari_seg.zoo.export import export_onnx, export_torchscript
+    from napari_seg.zoo.importing import import_bioimage
+    from napari_seg.zoo.package import export_bioimage
 
 __version__ = "0.1.0"
 
@@ -31,9 +34,14 @@ __all__ = [
     "boundary_scores",
     "create_model",
     "errors",
+    "export_bioimage",
+    "export_onnx",
+    "export_torchscript",
     "finetune",
+    "import_bioimage",
     "load_model",
     "predict",
+    "register_model",
     "save_model",
     "score",
     "score_objects",
@@ -45,9 +53,14 @@ _HOMES = {
     "adapt_model": "models.registry",
     "boundary_scores": "scoring.boundary",
     "create_model": "models.registry",
+    "export_bioimage": "zoo.package",
+    "export_onnx": "zoo.export",
+    "export_torchscript": "zoo.export",
     "finetune": "training.finetune",
+    "import_bioimage": "zoo.importing",
     "load_model": "models.checkpoint",
     "predict": "inference.predict",
+    "register_model": "models.registry",
     "save_model": "models.checkpoint",
     "score": "scoring.confusion",
     "score_objects": "scoring.objects",

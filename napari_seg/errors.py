@@ -32,6 +32,10 @@ class ModelFileError(InputError):
     """A model file is missing, damaged, unsafe or made by another program."""
 
 
+class NotTrainableError(InputError):
+    """The model comes from another program, as a graph that cannot be trained here."""
+
+
 class NothingToLearnError(InputError):
     """There is no vouched pixel to train on."""
 

@@ -14,6 +14,7 @@ import tifffile
 import yaml
 
 from napari_seg.cli.parser import COMMANDS, build_parser
+from napari_seg.models.registry import unregister_model
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -72,6 +73,8 @@ def test_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = "\n".join(_blocks(page.relative_to(ROOT), "python"))
     exec(compile(BUDGET.sub("steps=2", code), page, "exec"), {})
+    # Which a page may have registered.
+    unregister_model("mine")
 
 
 def test_every_page_is_in_the_site():

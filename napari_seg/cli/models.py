@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_seg.cli.arguments import add_json
 from napari_seg.cli.report import Report, note, table
-from napari_seg.errors import ModelFileError
+from napari_seg.errors import InputError
 
 if TYPE_CHECKING:
     from napari_seg.models.spec import ModelSpec
@@ -72,7 +72,7 @@ def _files() -> Iterator[dict[str, Any]]:
     for path, source in [*bundled, *((path, str(path)) for path in saved)]:
         try:
             yield _entry(path.stem, read_spec(path), source)
-        except ModelFileError as error:
+        except InputError as error:
             note(f"{path} left out: {error}")
 
 
@@ -92,9 +92,9 @@ def _architectures() -> Iterator[dict[str, Any]]:
     """Yield each architecture with its default encoder, and name those that fit."""
     import torch
 
-    from napari_seg.models.registry import ARCHITECTURES, create_model
+    from napari_seg.models.registry import architectures, create_model
 
-    for name, architecture in ARCHITECTURES.items():
+    for name, architecture in architectures().items():
         # Tensors of this device have a shape, and no memory.
         with torch.device("meta"):
             spec = create_model(name).spec

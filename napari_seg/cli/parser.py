@@ -22,6 +22,7 @@ COMMANDS = {
     "measure": "measure objects: size, place, shape and intensity, as a table",
     "convert": "bring masks and objects into the formats of other programs, and back",
     "finetune": "fine-tune a model on partly labelled images",
+    "export": "write a model for other programs: ONNX, TorchScript, BioImage Model Zoo",
     "doctor": "check this installation, and say what to install",
 }
 

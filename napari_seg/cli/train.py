@@ -35,7 +35,7 @@ _MINUTES = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    from napari_seg.models.registry import ARCHITECTURES
+    from napari_seg.models.registry import architectures
 
     parser.add_argument(
         "--images",
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of class ids, one file for each image; 255 is unknown",
     )
-    parser.add_argument("--arch", choices=tuple(ARCHITECTURES), required=True)
+    parser.add_argument("--arch", choices=tuple(architectures()), required=True)
     parser.add_argument(
         "--encoder", metavar="E", help="napari-seg models lists those that fit"
     )

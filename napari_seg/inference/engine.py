@@ -20,7 +20,7 @@ from napari_seg.inference.axes import AxesReading, Box, is_lazy
 from napari_seg.inference.batching import BatchTrial, ReadAhead
 from napari_seg.inference.device import describe_device, is_out_of_memory
 from napari_seg.inference.heap import kept_blocks
-from napari_seg.inference.normalization import lattice_of_boxes, normalize
+from napari_seg.inference.normalization import CLIP, lattice_of_boxes, normalize
 from napari_seg.inference.runner import Context, TileRunner
 from napari_seg.inference.tiling import Tile, clip_box, read_area, split_tile
 from napari_seg.inference.zoom import Zoom
@@ -142,6 +142,8 @@ class Job:
         Whether OpenVINO computes.
     contexts : mapping
         What the tiles of a plane have in common, for planes where that is known.
+    clip : tuple of float or None
+        Bounds of scaled intensities.
     """
 
     pixels: Pixels
@@ -158,6 +160,7 @@ class Job:
     openvino: bool = False
     look: Look | None = None
     contexts: Mapping[Index, Context | None] = field(default_factory=dict)
+    clip: tuple[float, float] | None = CLIP
 
     def results(self, runner: TileRunner) -> Generator[TileResult, None, None]:
         """Yield the tiles as they are wanted; where memory runs out, in smaller pieces.
@@ -187,7 +190,7 @@ class Job:
 
     def _read_tile(self, index: Index, tile: Tile) -> NDArray[np.float32]:
         box = clip_box(tile.read, self.reading.plane_shape)
-        plane = normalize(self.pixels.plane(index, box), self.ranges)
+        plane = normalize(self.pixels.plane(index, box), self.ranges, self.clip)
         bottom, right = (b.stop - a.stop for a, b in zip(box, tile.read, strict=True))
         return np.pad(plane, ((0, 0), (0, bottom), (0, right)), mode="edge")
 

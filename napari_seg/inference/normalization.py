@@ -20,8 +20,7 @@ from napari_seg.models.spec import Normalization
 
 __all__ = ["CLIP", "channel_ranges", "lattice_of_boxes", "normalize"]
 
-#: Bounds of normalised values. A hot pixel would otherwise outweigh its surroundings,
-#: while the tails beyond both percentiles still carry information.
+#: Bounds of normalised values, of all models of napari-seg.
 CLIP = (-0.5, 2.0)
 
 _MAX_SAMPLES = 4_000_000
@@ -56,30 +55,43 @@ def channel_ranges(
         coincide, as with a few spots on a black ground, minimum and maximum stand in;
         a flat channel, or one without a finite value, gets a width of 1. A bool image
         has the range 0 to 1, and an 8-bit one 0 to 255 for a network that was trained
-        on photographs (``full_range``).
+        on photographs (``full_range``). Networks of other programs may want mean and
+        mean plus standard deviation (``moments``), or fixed values.
     """
     if reading.slices > 1:
         # The slices of a channel are of one kind.
         alone = replace(reading, slices=1)
         ranges = channel_ranges(image, alone, normalization)
         return np.tile(ranges, (reading.slices, 1))
-    if image.dtype.kind == "b":
+    if normalization.fixed is not None:
+        return np.tile(normalization.fixed, (reading.channels, 1))
+    if image.dtype.kind == "b" and not normalization.moments:
         return np.tile([0.0, 1.0], (reading.channels, 1))
     if normalization.full_range and image.dtype == np.uint8:
         return np.tile([0.0, 255.0], (reading.channels, 1))
     parts = list(_samples(image, reading))
-    percentiles = (normalization.low, normalization.high)
-    return np.array(
+    groups: list[Any] = list(range(reading.channels))
+    if normalization.together:
+        groups = [slice(None)]
+    found = np.array(
         [
             _range(
-                np.concatenate([part[channel].ravel() for part in parts]), percentiles
+                np.concatenate([part[group].ravel() for part in parts]), normalization
             )
-            for channel in range(reading.channels)
+            for group in groups
         ]
+    )
+    found[:, 1] += normalization.margin
+    return (
+        found if len(found) == reading.channels else found.repeat(reading.channels, 0)
     )
 
 
-def normalize(plane: NDArray[Any], ranges: NDArray[np.float64]) -> NDArray[np.float32]:
+def normalize(
+    plane: NDArray[Any],
+    ranges: NDArray[np.float64],
+    clip: tuple[float, float] | None = CLIP,
+) -> NDArray[np.float32]:
     """Scale each channel's range to 0…1 and clip to -0.5…2.
 
     Where the network's training images had another mean, that is taken off last, by
@@ -93,6 +105,8 @@ def normalize(plane: NDArray[Any], ranges: NDArray[np.float64]) -> NDArray[np.fl
         high.
     ranges : ndarray
         (C, 2) float64 of :func:`channel_ranges`.
+    clip : tuple of float or None
+        Other bounds, or none.
 
     Returns
     -------
@@ -112,7 +126,8 @@ def normalize(plane: NDArray[Any], ranges: NDArray[np.float64]) -> NDArray[np.fl
         np.divide(scaled, width, out=scaled)
     if plane.dtype.kind == "f":
         np.nan_to_num(scaled, copy=False, nan=0.0, neginf=0.0, posinf=1.0)
-    np.clip(scaled, *CLIP, out=scaled)
+    if clip is not None:
+        np.clip(scaled, *clip, out=scaled)
     return scaled.astype(np.float32, copy=False)
 
 
@@ -166,14 +181,16 @@ def lattice_of_boxes(
     return list(product(rows, columns))
 
 
-def _range(
-    values: NDArray[Any], percentiles: tuple[float, float]
-) -> tuple[float, float]:
+def _range(values: NDArray[Any], normalization: Normalization) -> tuple[float, float]:
     if values.dtype.kind == "f":
         values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0
-    low, high = _percentiles(values, percentiles)
+    if normalization.moments:
+        low = float(values.mean(dtype=np.float64))
+        high = low + float(values.std(dtype=np.float64))
+        return (low, low + 1.0) if _is_flat(low, high) else (low, high)
+    low, high = _percentiles(values, (normalization.low, normalization.high))
     if _is_flat(low, high):
         low, high = float(values.min()), float(values.max())
     return (low, low + 1.0) if _is_flat(low, high) else (low, high)

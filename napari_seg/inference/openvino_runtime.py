@@ -30,8 +30,9 @@ def can_compute(model: SegmentationModel, device: torch.device) -> bool:
     """Return whether OpenVINO would give the same logits, were it here.
 
     It computes on a CPU, and cannot be told the mean that tiles of one plane share.
+    What comes as a graph has a runtime already.
     """
-    return device.type == "cpu" and not model.global_context
+    return device.type == "cpu" and model.trainable and not model.global_context
 
 
 def check_usable(model: SegmentationModel, device: torch.device) -> None:
@@ -50,8 +51,8 @@ def check_usable(model: SegmentationModel, device: torch.device) -> None:
     if not can_compute(model, device):
         raise InputError(
             f"OpenVINO cannot compute {model.spec.label} on {device}: only models "
-            "without image pooling and group normalisation, on a CPU. Choose the "
-            "runtime 'auto' or 'torch'."
+            "of napari-seg without image pooling and group normalisation, on a CPU. "
+            "Choose the runtime 'auto' or 'torch'."
         )
 
 

@@ -424,6 +424,7 @@ def plan(
         openvino=options.runtime == "openvino"
         or (undecided and look is None and _is_large(runner, area, cores)),
         look=look,
+        clip=runner.model.spec.normalization.clip,
     )
 
 

@@ -271,16 +271,21 @@ class TileRunner:
     @cached_property
     def cost(self) -> Cost:
         """What the network takes, told by a pass over the smallest tile."""
+        if self.model.per_pixel is not None:
+            macs, largest = self.model.per_pixel
+            pixels = 1 / self.zoom.factor**2
+            return Cost(macs / pixels, 8 * 4 * largest / pixels)
         # On the "meta" device nothing would be computed, but PyTorch imports its
         # compiler for that: a second before the first tile is there.
         network = twin(self.model, next(self.model.parameters()).device)
         side = max(2 * MIN_SIDE, network.stride)
         macs, largest = 0.0, 0.0
 
-        def count(
-            module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
-        ) -> None:
+        def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
             nonlocal macs, largest
+            if not isinstance(output, Tensor):
+                # Such as attention in a network of the user's own.
+                return
             largest = max(largest, float(output.numel()))
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 macs += module.weight.numel() * output[0, 0].numel()

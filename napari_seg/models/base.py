@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from napari_seg.errors import ChannelError, ImageError
+from napari_seg.errors import ChannelError, ImageError, NotTrainableError
 from napari_seg.models.spec import MIN_SIDE, ModelSpec
 
 __all__ = ["MIN_SIDE", "SegmentationModel"]
@@ -52,6 +52,12 @@ class SegmentationModel(nn.Module):
         Names of the layers whose channels are the classes.
     tells_objects : bool
         Whether the architecture can have an object head.
+    trainable : bool
+        Whether PyTorch knows its layers: else it can predict, on a CPU, and neither be
+        trained, nor adapted, nor saved.
+    per_pixel : tuple of float or None
+        Multiply-accumulates, and numbers in its largest feature map, for each pixel of
+        the input, where there are no layers to count them from.
     """
 
     output_strides: ClassVar[tuple[int, ...]] = ()
@@ -62,9 +68,11 @@ class SegmentationModel(nn.Module):
     slice_stride: int = 1
     slice_halo: int = 0
     global_context: bool = False
-    first_layer: ClassVar[str] = "backbone.conv1"
-    class_layers: ClassVar[tuple[str, ...]] = ("head",)
+    first_layer: str = "backbone.conv1"
+    class_layers: tuple[str, ...] = ("head",)
     tells_objects: ClassVar[bool] = False
+    trainable: ClassVar[bool] = True
+    per_pixel: tuple[float, float] | None = None
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -156,6 +164,22 @@ class SegmentationModel(nn.Module):
                 f"The network takes {self.spec.in_channels} channel(s) but was given "
                 f"{x.shape[1]}; adapt_model(model, in_channels={x.shape[1]}) makes one "
                 "that fits."
+            )
+
+    def check_trainable(self) -> None:
+        """Check that the model has weights that can be changed and saved.
+
+        Raises
+        ------
+        NotTrainableError
+            If it has none.
+        """
+        if not self.trainable:
+            raise NotTrainableError(
+                f"{self.spec.name} comes from another program as a finished graph: it "
+                "predicts, but it cannot be fine-tuned, adapted or saved as a "
+                "safetensors file. Start from a model of napari-seg, such as generic, "
+                "and correct what this one predicts to teach it."
             )
 
     def encoder_parameters(self) -> list[nn.Parameter]:

@@ -18,7 +18,14 @@ from torch import Tensor
 
 from napari_seg.errors import InputError, ModelFileError, StorageError
 from napari_seg.models.base import SegmentationModel
-from napari_seg.models.catalog import FORMAT, SUFFIX, find_model, read_spec
+from napari_seg.models.catalog import (
+    FORMAT,
+    SUFFIX,
+    find_model,
+    is_package,
+    packages,
+    read_spec,
+)
 from napari_seg.models.published import MODELS, Fetched
 from napari_seg.models.registry import build
 from napari_seg.models.spec import ModelSpec
@@ -53,7 +60,10 @@ def save_model(
     ------
     StorageError
         If the file cannot be written (disk full, no permission).
+    NotTrainableError
+        If the model is a graph of another program.
     """
+    model.check_trainable()
     target = Path(path).expanduser()
     if target.suffix != SUFFIX:
         target = target.with_name(target.name + SUFFIX)
@@ -98,7 +108,14 @@ def save_tensors(
 
 
 def pack_model(model: SegmentationModel) -> tuple[dict[str, Any], bytes]:
-    """Return description and weights, to be sent to :func:`unpack_model`."""
+    """Return description and weights, to be sent to :func:`unpack_model`.
+
+    Raises
+    ------
+    NotTrainableError
+        If the model is a graph of another program.
+    """
+    model.check_trainable()
     state = {key: _stored(value, False) for key, value in model.state_dict().items()}
     return model.spec.to_dict(), save_bytes(state)
 
@@ -137,7 +154,8 @@ def load_model(
     ----------
     name_or_path : str or path-like
         ``"nuclei"``, ``"voc-deeplabv3-resnet50"``, or the path of a ``.safetensors``
-        file. A published model is fetched on first use.
+        file or of a package of the BioImage Model Zoo (.zip or folder), which predicts
+        only. A published model is fetched on first use.
     device : str or torch.device
         Where the weights go.
     on_progress : callable or None
@@ -156,6 +174,9 @@ def load_model(
         If it has to be fetched and cannot be.
     """
     path = find_model(name_or_path)
+    if is_package(path):
+        imported: SegmentationModel = packages().import_bioimage(path)
+        return imported
     if str(name_or_path) in MODELS and not path.exists():
         # Imported late, since it imports this module.
         from napari_seg.models.pretrained import fetch_model, follow

@@ -204,9 +204,12 @@ def pad_to_multiple(x: Tensor, multiple: int, of_slices: int = 1) -> Tensor:
 
     Of a volume (N, C, D, H, W) the last slice, too, until D is one of `of_slices`.
     """
-    bottom, right = (-x.shape[-2]) % multiple, (-x.shape[-1]) % multiple
+    height, width = x.shape[-2:]
+    bottom, right = (-height) % multiple, (-width) % multiple
     deeper = (-x.shape[-3]) % of_slices if x.ndim == 5 else 0
-    if not (bottom or right or deeper):
+    # A trace keeps the way that one example took: it has to pad for other sizes, too.
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if not (bottom or right or deeper or tracing):
         return x
     sides = (0, right, 0, bottom) + (0, deeper) * (x.ndim == 5)
     return F.pad(x, sides, mode="replicate")

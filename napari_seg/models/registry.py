@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from napari_seg.errors import InputError
 from napari_seg.models.base import SegmentationModel
+from napari_seg.models.custom import CustomModel
 from napari_seg.models.deeplab import DeepLabV3, DeepLabV3Plus
 from napari_seg.models.encoders import RESNETS, VGGS
 from napari_seg.models.fcn import FCN8s, FCN16s, FCN32s, FCNResNet
 from napari_seg.models.published import Fetched
+from napari_seg.models.registrations import (
+    REGISTERED,
+    Factory,
+    Registration,
+    import_registrations,
+)
 from napari_seg.models.spec import ModelSpec
 from napari_seg.models.unet import ResNetUNet, UNet
 from napari_seg.models.unet3d import UNet3D
@@ -22,10 +30,13 @@ __all__ = [
     "ARCHITECTURES",
     "Architecture",
     "adapt_model",
+    "architectures",
     "build",
     "create_model",
     "parameter_count",
+    "register_model",
     "spread_channels",
+    "unregister_model",
 ]
 
 
@@ -43,18 +54,31 @@ class Architecture:
         Encoders that fit, the default first; None is the architecture's own.
     auxiliary : bool
         Whether an auxiliary head exists.
+    custom : Registration or None
+        How a network of the user's own is made.
     """
 
     title: str
     model: type[SegmentationModel]
     encoders: tuple[str | None, ...]
     auxiliary: bool = False
+    custom: Registration | None = None
 
 
 #: By how much the logit of a new class starts below the mean of the others: it wins no
 #: pixel, and its odds against a class of mean logit, 1 to 3, are soon made up for.
 _NEW_CLASS_MARGIN = 1.0
 
+#: Least halo of a network whose halo nobody has told.
+_HALO = 64
+
+
+class _Usual(NamedTuple):
+    in_channels: int = 1
+    classes: tuple[str, ...] = ("background", "foreground")
+
+
+_USUAL = _Usual()
 _DEEP = ("resnet50", "resnet101", "resnet34", "resnet18")
 ARCHITECTURES = {
     "unet": Architecture("U-Net", UNet, (None, *RESNETS)),
@@ -70,10 +94,89 @@ ARCHITECTURES = {
 }
 
 
-def create_model(
-    arch: str,
+def register_model(
+    name: str,
+    factory: Factory,
+    *,
     in_channels: int = 1,
     classes: Sequence[str] = ("background", "foreground"),
+    stride: int = 32,
+    halo: int | None = None,
+) -> None:
+    """Make a network of your own an architecture, here and wherever this is called.
+
+    From then on it is one like the others: :func:`create_model`, saving and loading,
+    prediction in tiles, fine-tuning and the dock know it by its name. A model file
+    holds its weights and its name, not its code: whoever loads the file has to call
+    this before, or name the module that does in the environment variable
+    ``NAPARI_SEG_MODELS``, or in an entry point of the group ``napari_seg.models``. The
+    dock trains in a process of its own, which needs one of the latter two.
+
+    Parameters
+    ----------
+    name : str
+        Letters, digits, ``_`` and ``-``. Registering it anew replaces the network.
+    factory : callable
+        ``factory(in_channels, n_classes)`` returns a ``torch.nn.Module`` with random
+        weights that maps (N, in_channels, H, W) float32 to (N, n_classes, H, W)
+        logits, for any H and W that are multiples of `stride`. Any two of its results
+        have the same parameters by name, but for shapes that depend on channels and
+        classes.
+    in_channels : int
+        Channels of the input where :func:`create_model` is not told.
+    classes : sequence of str
+        Class names likewise, the background first.
+    stride : int
+        Pixels by which an input may be shifted so that its output shifts likewise: the
+        product of the strides of all poolings, or a multiple.
+    halo : int or None
+        Context in pixels around a tile beyond which the input has next to no influence,
+        a multiple of the stride; None is the least one of 64 pixels or more.
+
+    Raises
+    ------
+    InputError
+        If the name is one of the program's own, or something is out of range.
+    """
+    plain = name.replace("_", "").replace("-", "")
+    if not (plain.isascii() and plain.isalnum()):
+        raise InputError(
+            f"{name!r} is no name for a network; take letters, digits, _ and -."
+        )
+    known = ARCHITECTURES.get(name)
+    if known is not None and known.custom is None:
+        raise InputError(f"{name!r} is a network of napari-seg; take another name.")
+    if halo is None:
+        halo = -(-_HALO // max(stride, 1)) * stride
+    registration = Registration(factory, in_channels, tuple(classes), stride, halo)
+    # Says what is wrong with channels or classes now, not at the first use.
+    ModelSpec(name, None, in_channels, registration.classes)
+    REGISTERED[name] = registration
+    ARCHITECTURES[name] = Architecture(name, CustomModel, (None,), custom=registration)
+
+
+def unregister_model(name: str) -> None:
+    """Forget a network that was registered; one that was not is no error."""
+    if REGISTERED.pop(name, None) is not None:
+        del ARCHITECTURES[name]
+
+
+def architectures() -> dict[str, Architecture]:
+    """Return :data:`ARCHITECTURES` with those that other modules register.
+
+    Raises
+    ------
+    InputError
+        If one of these modules cannot be imported.
+    """
+    import_registrations()
+    return ARCHITECTURES
+
+
+def create_model(
+    arch: str,
+    in_channels: int | None = None,
+    classes: Sequence[str] | None = None,
     encoder: str | None = None,
     auxiliary_head: bool = False,
     *,
@@ -96,10 +199,12 @@ def create_model(
     ----------
     arch : str
         A key of :data:`ARCHITECTURES`.
-    in_channels : int
-        Channels of the input: those of the image, times `slices`.
-    classes : sequence of str
-        Class names, the background first.
+    in_channels : int or None
+        Channels of the input: those of the image, times `slices`; None is 1, or what
+        the network was registered with.
+    classes : sequence of str or None
+        Class names, the background first; None is background and foreground, or what
+        the network was registered with.
     encoder : str or None
         Encoder; None takes the architecture's default.
     auxiliary_head : bool
@@ -141,11 +246,12 @@ def create_model(
             f"{architecture.title} has no auxiliary head; fcn and deeplabv3 do."
         )
     volumes = architecture.model.ndim == 3
+    usual = architecture.custom or _USUAL
     spec = ModelSpec(
         arch=arch,
         encoder=chosen,
-        in_channels=in_channels,
-        classes=tuple(classes),
+        in_channels=usual.in_channels if in_channels is None else in_channels,
+        classes=tuple(usual.classes if classes is None else classes),
         name=name or arch,
         width=width,
         depth=architecture.model.default_depth if depth is None else depth,
@@ -193,6 +299,8 @@ def build(spec: ModelSpec) -> SegmentationModel:
             f"anisotropy is {spec.anisotropy}, but it says how volumes are sampled: "
             f"leave it out for {architecture.title}, or take {', '.join(volumes)}."
         )
+    if architecture.custom is not None:
+        return CustomModel(spec, architecture.custom)
     if spec.arch == "unet" and spec.encoder is not None:
         return ResNetUNet(spec)
     return architecture.model(spec)
@@ -220,9 +328,12 @@ def _check_atrous(spec: ModelSpec, architecture: Architecture) -> None:
 
 def _architecture(arch: str) -> Architecture:
     if arch not in ARCHITECTURES:
+        import_registrations()
+    if arch not in ARCHITECTURES:
         raise InputError(
             f"Architecture {arch!r} is unknown; choose one of "
-            f"{', '.join(ARCHITECTURES)}."
+            f"{', '.join(ARCHITECTURES)}. If it is a network of your own, register it "
+            "first: napari_seg.register_model."
         )
     return ARCHITECTURES[arch]
 
@@ -261,8 +372,16 @@ def adapt_model(
     -------
     SegmentationModel
         On the device and in the mode of `model`.
+
+    Raises
+    ------
+    NotTrainableError
+        If it is a graph of another program.
     """
+    model.check_trainable()
     old = model.spec
+    if isinstance(model, CustomModel):
+        model.name_layers()
     channels = old.in_channels if in_channels is None else in_channels
     names = old.classes if classes is None else tuple(classes)
     adapted = build(
@@ -278,16 +397,28 @@ def adapt_model(
     rows = [old.classes.index(name) if name in old.classes else -1 for name in names]
     state = adapted.state_dict()
     for key, value in model.state_dict().items():
-        layer = key.rpartition(".")[0]
-        if layer.startswith(model.class_layers):
-            state[key] = _move_classes(value.cpu(), state[key], rows)
-        elif layer == model.first_layer and value.ndim > 1:
-            state[key] = spread_channels(value.cpu(), channels)
-        else:
-            state[key] = value
-    adapted.load_state_dict(state)
+        layer, kept = key.rpartition(".")[0], value.cpu()
+        if layer == model.first_layer and kept.ndim > 1:
+            kept = spread_channels(kept, channels)
+        if _has_classes(model, layer):
+            kept = _move_classes(kept, state[key], rows)
+        state[key] = kept
+    try:
+        adapted.load_state_dict(state)
+    except RuntimeError as error:
+        # A network of the user's own, such as one that treats each channel by itself.
+        raise InputError(
+            f"{old.label} cannot be adapted: more of its layers than the first and the "
+            f"last depend on channels and classes. ({str(error).splitlines()[-1]})"
+        ) from error
     device = next(model.parameters()).device
     return adapted.to(device).train(model.training)
+
+
+def _has_classes(model: SegmentationModel, layer: str) -> bool:
+    if isinstance(model, CustomModel):
+        return layer in model.class_layers
+    return layer.startswith(model.class_layers)
 
 
 def spread_channels(weight: Tensor, channels: int) -> Tensor:

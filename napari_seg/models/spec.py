@@ -44,6 +44,18 @@ class Normalization:
     mean, std : tuple of float or None
         Of the training images on the scale 0 to 1: one value for each channel, or one
         for all; None leaves the scale as it is.
+    moments : bool
+        Mean, and mean plus standard deviation of the image become 0 and 1 instead of
+        the percentiles: what other programs call zero mean and unit variance.
+    together : bool
+        All channels share percentiles or moments.
+    fixed : tuple of float or None
+        Two intensities that become 0 and 1 in every image instead.
+    margin : float
+        What is added to the distance of what becomes 0 and 1.
+    clip : tuple of float or None
+        Bounds of scaled intensities. A hot pixel would otherwise outweigh its
+        surroundings, while the tails beyond both percentiles still carry information.
     """
 
     low: float = 1.0
@@ -51,6 +63,11 @@ class Normalization:
     full_range: bool = False
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    moments: bool = False
+    together: bool = False
+    fixed: tuple[float, float] | None = None
+    margin: float = 0.0
+    clip: tuple[float, float] | None = (-0.5, 2.0)
 
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high <= 100:

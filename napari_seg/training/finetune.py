@@ -274,9 +274,12 @@ def finetune(
         If no pixel is labelled.
     LabelsError, ImageError, ChannelError
         If labels, images and model do not fit each other.
+    NotTrainableError
+        If the model is a graph of another program.
     TrainingError
         If training diverged.
     """
+    model.check_trainable()
     start = time.monotonic()
     options = replace(options or default_options(model.spec), holdout=holdout)
     if minutes is None and steps is None:

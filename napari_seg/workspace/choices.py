@@ -9,8 +9,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from napari_seg.corrections.versions import ModelVersion
-from napari_seg.errors import ModelFileError
-from napari_seg.models.catalog import BUNDLED, SUFFIX, bundled_models, read_spec
+from napari_seg.errors import InputError, ModelFileError
+from napari_seg.models.catalog import (
+    BUNDLED,
+    PACKAGE_ARCH,
+    PACKAGES,
+    SUFFIX,
+    bundled_models,
+    read_spec,
+)
 from napari_seg.models.published import (
     ENCODERS,
     MODELS,
@@ -18,6 +25,7 @@ from napari_seg.models.published import (
     encoder_path,
     with_imagenet,
 )
+from napari_seg.models.registrations import registered
 from napari_seg.models.spec import ModelSpec, Normalization
 from napari_seg.workspace.tasks import Job
 
@@ -73,6 +81,11 @@ class ModelChoice:
     def untrained(self) -> bool:
         """Whether the model has yet to see its first image."""
         return self.path is None
+
+    @property
+    def trainable(self) -> bool:
+        """Whether it can be fine-tuned; a finished graph cannot."""
+        return self.spec.arch != PACKAGE_ARCH
 
     @property
     def imagenet_file(self) -> PublishedFile | None:
@@ -217,7 +230,10 @@ class ModelShelf:
             replace(choice_from_file(path, name), hint=BUNDLED[name])
             for name, path in bundled_models().items()
         ]
-        files = sorted(self._folder.glob(f"*{SUFFIX}"))
+        files = [
+            *sorted(self._folder.glob(f"*{SUFFIX}")),
+            *sorted(self._folder.glob(f"*{PACKAGES}")),
+        ]
         saved = _readable(choice_from_file, files)
         return [*bundled, *saved, *self._opened.values()]
 
@@ -232,6 +248,7 @@ class ModelShelf:
     @staticmethod
     def new(in_channels: int, classes: tuple[str, ...]) -> list[ModelChoice]:
         """Return untrained models for images with these channels."""
+        own = [(f"New {name}", name, None, None) for name in _registered()]
         return [
             ModelChoice(
                 label,
@@ -245,8 +262,18 @@ class ModelShelf:
                 ),
                 None,
             )
-            for label, arch, encoder, width in _NEW
+            for label, arch, encoder, width in [*_NEW, *own]
         ]
+
+
+def _registered() -> Iterable[str]:
+    """Return the names of the user's own networks."""
+    try:
+        return registered()
+    except InputError as error:
+        # A module that cannot be imported is no reason to show nothing.
+        _LOG.warning("%s", error)
+        return ()
 
 
 def _readable(

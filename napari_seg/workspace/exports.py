@@ -118,6 +118,10 @@ def _model(workspace: Workspace, path: Path) -> None:
         raise InputError("This model has no weights yet: fine-tune it first.")
     if choice.to_fetch is not None:
         raise InputError("This model was not fetched yet: predict with it first.")
+    if not choice.trainable:
+        raise InputError(
+            f"This model comes from another program; its file is {choice.path}."
+        )
     shutil.copyfile(choice.path, path)
 
 

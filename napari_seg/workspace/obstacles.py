@@ -73,9 +73,14 @@ def to_finetune(workspace: Workspace) -> str:
     reason = to_review(workspace)
     if reason:
         return reason
-    session = workspace.session
+    session, choice = workspace.session, workspace.choice
     if session is not None and session.read_only:
         return _READ_ONLY
+    if choice is not None and not choice.trainable:
+        return (
+            f"{choice.label} comes from another program and can only predict: choose "
+            "another model, such as generic, to learn from your corrections."
+        )
     if workspace.teacher.busy:
         return "A training is running."
     if workspace.misfit:

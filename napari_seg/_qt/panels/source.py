@@ -147,7 +147,8 @@ class SourcePanel(Panel):
             "model_file_button",
             "…",
             "Open a model file",
-            "Open a model file (.safetensors).",
+            "Open a model file (.safetensors), or a package of the BioImage Model Zoo "
+            "(.zip).",
         )
         open_file.clicked.connect(self.modelFileWanted)
         self._form = form = QFormLayout()

@@ -144,7 +144,7 @@ class SourcePresenter:
 
     def _ask_for_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(
-            self._panel, "Open a model", "", "Models (*.safetensors)"
+            self._panel, "Open a model", "", "Models (*.safetensors *.zip)"
         )
         if path:
             self._workspace.open_model(Path(path))

@@ -1,0 +1,1 @@
+"""Models in and out: ONNX, TorchScript, packages of the BioImage Model Zoo."""
