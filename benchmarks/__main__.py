@@ -31,6 +31,7 @@ BENCHMARKS = {
     "finetune_speed": "Speed of fine-tuning",
     "guard": "Guard",
     "forgetting": "Forgetting",
+    "objects": "Objects of a mask",
     "volume": "Volumes",
     "gpu": "GPU",
 }

@@ -18,6 +18,7 @@ from napari_seg._qt.notify import show_failure, show_info
 from napari_seg._qt.panels.batch import BatchPanel
 from napari_seg._qt.panels.correct import CorrectPanel
 from napari_seg._qt.panels.library import LibraryPanel
+from napari_seg._qt.panels.objects import ObjectsPanel
 from napari_seg._qt.panels.score import ScorePanel
 from napari_seg._qt.panels.source import SourcePanel
 from napari_seg._qt.panels.teach import TeachPanel
@@ -28,6 +29,7 @@ from napari_seg._qt.presenters.computers import ComputersPresenter
 from napari_seg._qt.presenters.correct import CorrectPresenter
 from napari_seg._qt.presenters.library import LibraryPresenter
 from napari_seg._qt.presenters.live import LivePresenter
+from napari_seg._qt.presenters.objects import ObjectsPresenter
 from napari_seg._qt.presenters.score import ScorePresenter
 from napari_seg._qt.presenters.source import SourcePresenter
 from napari_seg._qt.presenters.teach import TeachPresenter
@@ -95,15 +97,24 @@ class SegmentationDock(QWidget):
             CorrectPanel(),
             ScorePanel(),
             TeachPanel(),
-            LibraryPanel({key: what.title for key, what in EXPORTS.items()}),
+            LibraryPanel(
+                {key: (what.menu, what.title) for key, what in EXPORTS.items()}
+            ),
         )
         self._batch_panel = BatchPanel()
+        self._objects_panel = ObjectsPanel()
         column = QWidget()
         layout = QVBoxLayout(column)
         layout.setContentsMargins(8, 4, 8, 8)
         self._welcome = WelcomePanel()
         *steps, library = self._panels
-        for panel in (self._welcome, *steps, self._batch_panel, library):
+        for panel in (
+            self._welcome,
+            *steps,
+            self._objects_panel,
+            self._batch_panel,
+            library,
+        ):
             layout.addWidget(panel)
         layout.addStretch(1)
         scroll = self._scroll = QScrollArea()
@@ -128,6 +139,7 @@ class SegmentationDock(QWidget):
             ComparePresenter(teach, library, self.workspace, self.link, self.mask_view),
             LivePresenter(source, self.workspace, self.link, self.source),
             ActivityDock(self.workspace),
+            self._objects(),
             self._batch(),
             self._keys(),
         )
@@ -142,6 +154,12 @@ class SegmentationDock(QWidget):
         self.workspace.told.connect(show_info)
         self.link.themeChanged.connect(self._take_theme)
         self._take_theme(self.link.viewer.theme)
+
+    def _objects(self) -> ObjectsPresenter:
+        self.objects = ObjectsPresenter(
+            self._objects_panel, self.workspace, self.link, self.mask_view
+        )
+        return self.objects
 
     def _batch(self) -> BatchPresenter:
         self.batch = BatchPresenter(
@@ -168,6 +186,7 @@ class SegmentationDock(QWidget):
         score, teach = self._panels[2], self._panels[3]
         score.plot.set_theme(name)
         teach.plot.set_theme(name)
+        self.objects.take_theme(name)
 
     def _mask_started(self) -> None:
         if self.source.layer is not None:

@@ -41,7 +41,6 @@ from napari_seg.inference.runner import Context
 from napari_seg.inference.tiling import Tile
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.spec import ModelSpec
-from napari_seg.objects.connected import label_objects
 
 __all__ = ["Distributor"]
 
@@ -406,7 +405,7 @@ class Distributor:
         if self.task.instances:
             labels: Any = zarr.open_array(str(image.folder("_mask").level), mode="r")
             leading = image.job.reading.leading
-            objects, found = label_objects(np.asarray(labels), leading)
+            objects, found = self.task.number(np.asarray(labels), leading)
             with outputs.writing("_instances", np.uint32) as numbers:
                 numbers[...] = objects
         for folder in image.folders.values():

@@ -88,7 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--instances",
         action="store_true",
-        help="also write INPUT_instances: connected pixels of a class have one number",
+        help="also write INPUT_instances, in which each object has a number",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("shape", "none"),
+        help="with --instances: cut what touches at its waists (shape, the default), "
+        "or let all that is connected be one object",
     )
     defaults = PredictOptions()
     add_options(parser, defaults)
@@ -123,6 +129,8 @@ def run(given: argparse.Namespace) -> Report:
     from napari_seg.cli.segmenting import Task, check_targets
     from napari_seg.models.checkpoint import load_model
 
+    if given.split is not None and not given.instances:
+        raise InputError("--split says how objects are told apart: add --instances.")
     distributed = given.workers is not None or given.scheduler is not None
     if distributed:
         _check_distributed()
@@ -137,6 +145,7 @@ def run(given: argparse.Namespace) -> Report:
         axes=given.axes,
         channels=given.channels,
         instances=given.instances,
+        split=given.split or "shape",
     )
     segment = _segment_on_cluster if distributed else _segment_here
     outputs, failures = segment(given, model, task, images)

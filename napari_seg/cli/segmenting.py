@@ -23,12 +23,12 @@ from napari_seg.inference.axes import AxesReading, read_axes
 from napari_seg.inference.engine import Job, TileResult
 from napari_seg.inference.predict import PredictOptions, plan
 from napari_seg.inference.volume import VolumeJob, plan_volume
-from napari_seg.objects.connected import label_objects
 from napari_seg.writer import Calibration, write_mask
 
 if TYPE_CHECKING:
     from napari_seg.inference.runner import TileRunner
     from napari_seg.models.spec import ModelSpec
+    from napari_seg.objects.numbering import Split
 
 __all__ = [
     "Outputs",
@@ -91,6 +91,8 @@ class Task:
         Which of their channels the model takes; None is all.
     instances : bool
         Whether objects are numbered, too.
+    split : str
+        How: see :func:`napari_seg.objects.numbering.number_objects`.
     """
 
     folder: Path
@@ -98,6 +100,17 @@ class Task:
     axes: str | None
     channels: tuple[int, ...] | None
     instances: bool
+    split: Split = "shape"
+
+    def number(
+        self, labels: NDArray[np.uint8], leading: str
+    ) -> tuple[NDArray[np.uint32], int]:
+        """Return the objects of a mask, and how many there are."""
+        # Imported late: few predictions need it.
+        from napari_seg.objects.numbering import number_objects
+
+        ids = number_objects(labels, leading, self.split)
+        return ids, int(ids.max(initial=0))
 
     def read(self, picture: Picture, spec: ModelSpec) -> AxesReading:
         """Return what the axes of an image mean to a model.
@@ -180,7 +193,7 @@ class Segmenter:
                 on_tile(tile.done, tile.total)
             found = None
             if self.task.instances:
-                objects, found = label_objects(np.asarray(labels), reading.leading)
+                objects, found = self.task.number(np.asarray(labels), reading.leading)
                 create("_instances", np.uint32)[...] = objects
         return outputs.said(spec, counts, time.monotonic() - start, found)
 

@@ -22,7 +22,15 @@ from napari_seg.training.examples import prepare_image
 from napari_seg.training.sampling import Example
 from napari_seg.training.textures import stained_cells, textured_objects
 
-__all__ = ["Kind", "NucleiSplit", "cells", "read_kinds", "shapes", "split_nuclei"]
+__all__ = [
+    "Kind",
+    "NucleiSplit",
+    "cells",
+    "held_out_nuclei",
+    "read_kinds",
+    "shapes",
+    "split_nuclei",
+]
 
 _HELD_OUT_EVERY = 8
 #: Planes of a stack look alike; so do the many images of a large kind.
@@ -80,6 +88,14 @@ def _experiments(folder: Path) -> dict[str, list[str]]:
         for row in csv.DictReader(file):
             experiments[f"{row['modality']} {row['h']}x{row['w']}"].append(row["file"])
     return {name: sorted(files) for name, files in sorted(experiments.items())}
+
+
+def held_out_nuclei(folder: Path) -> dict[str, list[str]]:
+    """Return the files that no bundled model learned from, by experiment."""
+    return {
+        name: files[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY]
+        for name, files in _experiments(folder).items()
+    }
 
 
 def _read(folder: Path, name: str, spec: ModelSpec, weight: float = 1.0) -> Example:

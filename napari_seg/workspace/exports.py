@@ -12,10 +12,12 @@ from pathlib import Path
 
 from napari_seg.corrections.durable import write_atomically
 from napari_seg.errors import InputError, NapariSegError, StorageError
+from napari_seg.exchange.exchanged import Exchanged, Kind
+from napari_seg.exchange.formats import FORMATS, write
 from napari_seg.models.spec import Normalization
 from napari_seg.workspace.lesson import save_training_windows, vouched_planes
 from napari_seg.workspace.workspace import Workspace
-from napari_seg.writer import write_mask
+from napari_seg.writer import Calibration, write_mask
 
 __all__ = ["EXPORTS", "Export", "export", "scores_as_csv"]
 
@@ -34,6 +36,8 @@ class Export:
         File filter of the dialog.
     folder : bool
         Whether it is a folder of files.
+    menu : str
+        Menu that it stands in; empty is the first one.
     """
 
     title: str
@@ -41,6 +45,7 @@ class Export:
     suffix: str = ""
     pattern: str = ""
     folder: bool = False
+    menu: str = ""
 
 
 def export(workspace: Workspace, kind: str, path: Path) -> bool:
@@ -125,6 +130,48 @@ def _model(workspace: Workspace, path: Path) -> None:
     shutil.copyfile(choice.path, path)
 
 
+def _exchanged(workspace: Workspace, kind: Kind) -> Exchanged:
+    """Return the mask, or its objects and their classes, for other programs."""
+    session = workspace.session
+    if session is None:
+        raise InputError("There is no mask yet: predict or paint one first.")
+    axes = session.reading.leading + "YX"
+    size = session.source.pixel_size
+    # The step between slices or in time is not known here.
+    scale = () if size is None or len(axes) > 2 else (size, size)
+    units = ("micrometer",) * len(scale)
+    return Exchanged(
+        session.mask.labels,
+        workspace.objects.needed() if kind == "objects" else None,
+        tuple(session.classes),
+        Calibration(axes, scale, units),
+    )
+
+
+def _writer(key: str, kind: Kind) -> Callable[[Workspace, Path], None]:
+    def write_format(workspace: Workspace, path: Path) -> None:
+        write(path, _exchanged(workspace, kind), format=key, kind=kind)
+
+    return write_format
+
+
+def _formats(kind: Kind, menu: str) -> dict[str, Export]:
+    """Return the formats of other programs that hold masks, or objects."""
+    # A word that tells the files of one image apart.
+    word = "mask" if kind == "classes" else "objects"
+    return {
+        f"{word}-{key}": Export(
+            f"{each.title}…",
+            _writer(key, kind),
+            f"_{word}{each.suffix}",
+            each.pattern,
+            menu=menu,
+        )
+        for key, each in FORMATS.items()
+        if kind in each.holds
+    }
+
+
 EXPORTS = {
     "mask": Export("Mask (TIFF)…", _mask, "_mask.tif", "TIFF (*.tif *.tiff)"),
     "scores": Export("Scores (CSV)…", _scores, "_scores.csv", "CSV (*.csv)"),
@@ -133,4 +180,6 @@ EXPORTS = {
     "model": Export(
         "Model (safetensors)…", _model, ".safetensors", "Models (*.safetensors)"
     ),
+    **_formats("classes", "Mask for other programs"),
+    **_formats("objects", "Objects"),
 }

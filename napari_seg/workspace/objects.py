@@ -39,6 +39,8 @@ class Objects:
     ids : ndarray of uint32 or None
         Number of the object that each pixel belongs to, shape of the mask; None until
         they were found. Whoever shows it may edit it in place.
+    count : int or None
+        How many objects were found.
     """
 
     #: Objects were found or forgotten, or work has begun or ended.
@@ -49,6 +51,7 @@ class Objects:
     def __init__(self, workspace: Workspace, runner: Runner) -> None:
         self._workspace, self._runner = workspace, runner
         self.ids: NDArray[np.uint32] | None = None
+        self.count: int | None = None
         self._of: Session | None = None
         self._task: Task | None = None
         workspace.changed.connect(self._follow)
@@ -103,7 +106,7 @@ class Objects:
     def forget(self) -> None:
         """Have no objects any more."""
         if self.ids is not None:
-            self.ids = None
+            self.ids = self.count = None
             self.changed.emit()
 
     def needed(self) -> NDArray[np.uint32]:
@@ -139,8 +142,8 @@ class Objects:
             self._task = task
             self.changed.emit()
 
-    def _found(self, ids: NDArray[np.uint32]) -> None:
-        self.ids = ids
+    def _found(self, found: tuple[NDArray[np.uint32], int]) -> None:
+        self.ids, self.count = found
 
     def _ended(self, ended: list[bool], error: Exception | None) -> None:
         ended.append(True)
@@ -154,7 +157,8 @@ def _find(labels: NDArray[np.uint8], leading: str, split: Split) -> Job:
     # Late, since scikit-image takes its time to load.
     from napari_seg.objects.numbering import number_objects
 
-    yield number_objects(labels, leading, split)
+    ids = number_objects(labels, leading, split)
+    yield ids, int(ids.max(initial=0))
 
 
 def _measure(

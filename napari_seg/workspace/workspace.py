@@ -29,6 +29,7 @@ from napari_seg.workspace.comparison import Comparison
 from napari_seg.workspace.computers import Computers
 from napari_seg.workspace.coverage import Coverage
 from napari_seg.workspace.lesson import Lesson, add_version
+from napari_seg.workspace.objects import Objects
 from napari_seg.workspace.past import Past
 from napari_seg.workspace.prediction import Predictor, Progress
 from napari_seg.workspace.reading import Reading
@@ -106,6 +107,7 @@ class Workspace:
         self.comparison = Comparison(self, runner)
         self.computers = Computers(self, runner)
         self.batch = Batch(self, runner)
+        self.objects = Objects(self, runner)
         self.source: ImageSource | None = None
         self.choice: ModelChoice | None = None
         self.session: Session | None = None

@@ -16,6 +16,7 @@ from napari_seg.inference.crf import CRFOptions
 from napari_seg.models.checkpoint import save_model
 from napari_seg.models.registry import create_model
 from napari_seg.objects.connected import label_objects
+from napari_seg.objects.instances import find_objects
 from napari_seg.synthetic import synthetic_nuclei
 
 GRAY = {"photometric": "minisblack"}
@@ -76,6 +77,7 @@ def test_options_of_the_crf(predict, nuclei, model_file, tmp_path):
 def test_confidence_and_instances(predict, nuclei, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", nuclei)
     more = ("--confidence", "--instances", "--json")
+    more = (*more, "--split", "none")
     (output,) = predict(tmp_path / "a.tif", *more).json["outputs"]
     sure = tifffile.imread(tmp_path / "out" / "a_confidence.tif")
     assert (sure.dtype, sure.shape) == (np.float32, (80, 100))
@@ -84,6 +86,16 @@ def test_confidence_and_instances(predict, nuclei, tmp_path):
     assert (objects.dtype, objects.max()) == (np.uint32, output["objects"])
     mask = tifffile.imread(tmp_path / "out" / "a_mask.tif")
     np.testing.assert_array_equal(objects > 0, mask > 0)
+
+
+def test_touching_objects_are_cut_unless_told_otherwise(predict, nuclei, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", nuclei)
+    (output,) = predict(tmp_path / "a.tif", "--instances", "--json").json["outputs"]
+    objects = tifffile.imread(tmp_path / "out" / "a_instances.tif")
+    mask = tifffile.imread(tmp_path / "out" / "a_mask.tif")
+    np.testing.assert_array_equal(objects, find_objects(mask))
+    assert output["objects"] == objects.max()
+    assert "--instances" in predict(tmp_path / "a.tif", "--split", "none").refusal
 
 
 def test_objects_reach_through_z_but_not_through_time():

@@ -20,8 +20,8 @@ class LibraryPanel(Panel):
 
     Parameters
     ----------
-    exports : mapping of str to str
-        What can be taken away: key and label.
+    exports : mapping of str to (str, str)
+        What can be taken away: key, menu (empty is the first one) and label.
     """
 
     restoreWanted = Signal(str)
@@ -31,7 +31,7 @@ class LibraryPanel(Panel):
     historyWanted = Signal()
     revertWanted = Signal(object)
 
-    def __init__(self, exports: Mapping[str, str]) -> None:
+    def __init__(self, exports: Mapping[str, tuple[str, str]]) -> None:
         super().__init__()
         self._current = ""
         self.versions = QListWidget()
@@ -85,8 +85,11 @@ class LibraryPanel(Panel):
 
         self.export = button("Export", "export_button", "Take results away as files.")
         menu = QMenu(self.export)
-        for key, label in exports.items():
-            action = menu.addAction(label)
+        menus = {"": menu}
+        for key, (title, label) in exports.items():
+            if title not in menus:
+                menus[title] = menu.addMenu(title)
+            action = menus[title].addAction(label)
             action.setObjectName(f"export_{key}")
             action.triggered.connect(lambda _=False, k=key: self.exportWanted.emit(k))
         self.export.setMenu(menu)

@@ -1,0 +1,189 @@
+"""Presents the objects of the mask: a layer of numbers, and a table."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Labels
+from qtpy.QtWidgets import QFileDialog
+
+from napari_seg._qt.mask_view import MaskView
+from napari_seg._qt.notify import show_failure
+from napari_seg._qt.panels.objects import ObjectsPanel
+from napari_seg._qt.viewer_link import OWN, ViewerLink
+from napari_seg.errors import NapariSegError, StorageError
+from napari_seg.workspace import Workspace
+from napari_seg.workspace.words import quantity
+
+if TYPE_CHECKING:
+    from napari_seg._qt.panels.measurements import MeasurementsPanel
+
+__all__ = ["ObjectsPresenter"]
+
+_TABLES = "CSV (*.csv);;Parquet (*.parquet)"
+
+
+class ObjectsPresenter:
+    """Connects :class:`ObjectsPanel` and the table with the workspace and the viewer.
+
+    A user who removes the layer has no objects any more; one who edits it with napari's
+    brush, eraser or bucket edits the objects.
+    """
+
+    def __init__(
+        self,
+        panel: ObjectsPanel,
+        workspace: Workspace,
+        link: ViewerLink,
+        mask: MaskView,
+    ) -> None:
+        self._panel, self._workspace = panel, workspace
+        self._link, self._mask = link, mask
+        self._objects = workspace.objects
+        self._layer: Labels | None = None
+        self._table: MeasurementsPanel | None = None
+        panel.findWanted.connect(self._objects.find)
+        panel.tableWanted.connect(self._open_table)
+        self._objects.changed.connect(self._show)
+        self._objects.measured.connect(self._show_table)
+        workspace.changed.connect(self._show)
+        workspace.predicting.connect(self._show)
+        link.viewer.layers.events.removed.connect(self._layer_removed)
+        self._show()
+
+    def stop(self) -> None:
+        """Leave the viewer as it is."""
+        self._objects.changed.disconnect(self._show)
+        self._objects.measured.disconnect(self._show_table)
+        self._workspace.changed.disconnect(self._show)
+        self._workspace.predicting.disconnect(self._show)
+        self._link.viewer.layers.events.removed.disconnect(self._layer_removed)
+        if self._table is not None:
+            # A window that is closing may have taken it apart already.
+            with suppress(RuntimeError, LookupError):
+                self._link.viewer.window.remove_dock_widget(self._table)
+            self._table.deleteLater()
+            self._table = None
+
+    def take_theme(self, name: str) -> None:
+        """Draw the histogram in the colours of napari's theme."""
+        if self._table is not None:
+            self._table.set_theme(name)
+
+    def _show(self, _: Any = None) -> None:
+        objects = self._objects
+        self._panel.show_gates(objects.obstacle)
+        if self._table is not None:
+            self._table.show_gates(objects.measuring_obstacle)
+        self._panel.show_objects(self._words())
+        self._show_layer()
+
+    def _words(self) -> str:
+        if self._objects.busy:
+            return "Looking at the objects…"
+        count = self._objects.count
+        return "" if count is None else f"{quantity(count)} object{'s' * (count != 1)}"
+
+    # The layer ----------------------------------------------------------------
+
+    def _show_layer(self) -> None:
+        ids, layer = self._objects.ids, self._layer
+        if layer is not None and layer.data is ids:
+            return
+        self._layer = None
+        self._link.remove(layer)
+        mask = self._mask.layer
+        if ids is None or mask is None:
+            return
+        layer = Labels(
+            ids,
+            name=f"{mask.name.removesuffix(' mask')} objects",
+            opacity=0.7,
+            scale=mask.scale,
+            translate=mask.translate,
+            rotate=mask.rotate,
+            shear=mask.shear,
+            units=mask.units,
+            metadata={OWN: "objects"},
+        )
+        layer.contour = 1
+        self._layer = layer
+        viewer = self._link.viewer
+        viewer.add_layer(layer)
+        # The mask stays the one to paint on.
+        viewer.layers.selection.active = mask
+
+    def _layer_removed(self, event: Any) -> None:
+        if event.value is self._layer:
+            self._layer = None
+            self._objects.forget()
+
+    # The table ----------------------------------------------------------------
+
+    def _open_table(self) -> None:
+        # Late, as pandas takes its time to load.
+        from napari_seg._qt.panels.measurements import MeasurementsPanel
+
+        if self._table is None:
+            table = self._table = MeasurementsPanel()
+            table.measureRequested.connect(self._objects.measure)
+            table.saveRequested.connect(self._save)
+            table.objectChosen.connect(self._go_to)
+            table.destroyed.connect(self._table_closed)
+            table.set_theme(self._link.viewer.theme)
+            self._link.viewer.window.add_dock_widget(
+                table, name="Measurements", area="right", tabify=True
+            )
+        self._show()
+        if not self._objects.measuring_obstacle:
+            self._objects.measure()
+
+    def _table_closed(self) -> None:
+        self._table = None
+
+    def _show_table(self, table: Any) -> None:
+        if self._table is not None:
+            self._table.setTable(table)
+
+    def _save(self) -> None:
+        from napari_seg.objects.tables import write_table
+
+        table, session = self._table, self._workspace.session
+        if table is None or session is None:
+            return
+        path, _ = QFileDialog.getSaveFileName(
+            table, "Save table", f"{session.source.name}_objects.csv", _TABLES
+        )
+        if not path:
+            return
+        try:
+            write_table(table.shownTable(), Path(path))
+        except NapariSegError as error:
+            show_failure(error)
+        except OSError as error:
+            show_failure(
+                StorageError(
+                    f"{path} could not be written ({error}); choose another place."
+                )
+            )
+        else:
+            self._workspace.told.emit(f"Saved {path}")
+
+    def _go_to(self, number: int) -> None:
+        """Bring an object to the middle of the screen."""
+        layer, table = self._layer, self._table
+        row = None if table is None else table.chosenRow()
+        if layer is None or row is None:
+            return
+        layer.selected_label = number
+        session = self._workspace.session
+        assert session is not None
+        axes = session.reading.leading + "YX"
+        place = [
+            row.get(f"{letter.lower()}_px", row.get(letter.lower(), 0))
+            for letter in axes
+        ]
+        box = tuple(slice(round(at), round(at) + 1) for at in place)
+        self._link.show(layer, box)

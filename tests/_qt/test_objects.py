@@ -1,0 +1,185 @@
+"""Objects of the mask under somebody's hands: found, measured, taken away."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import napari
+import numpy as np
+import pytest
+from napari.layers import Labels
+from numpy.typing import NDArray
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QFileDialog, QLabel, QTableView
+from skimage.draw import disk
+from superqt import QCollapsible
+from tifffile import imread
+
+from napari_seg._qt.panels.measurements import MeasurementsPanel
+from napari_seg.objects.numbering import number_objects
+from tests._qt import hands
+from tests._qt.person import Person
+
+
+@pytest.fixture
+def person(turned: Person) -> Person:
+    turned.find(QCollapsible, "objects_section").expand(animate=False)
+    return turned
+
+
+def draw_cells(person: Person) -> Labels:
+    """Predict, and replace the mask by cells: two that touch, one in both planes."""
+    mask = person.predict()
+    drawn = np.zeros(mask.data.shape, np.uint8)
+    for place in ((0, 30, 20), (0, 30, 38), (0, 70, 70), (1, 70, 72)):
+        drawn[place[0]][disk(place[1:], 11)] = 1
+    mask.data[:] = drawn
+    mask.refresh()
+    hands.settle()
+    return mask
+
+
+def objects_layer(person: Person) -> Labels | None:
+    found = [each for each in person.viewer.layers if each.name.endswith(" objects")]
+    return found[0] if found else None
+
+
+def find(person: Person) -> Labels:
+    person.press("find_objects_button")
+    objects = person.dock.workspace.objects
+    person.wait(lambda: not objects.busy and objects.ids is not None)
+    layer = objects_layer(person)
+    assert layer is not None
+    return layer
+
+
+def table(person: Person) -> MeasurementsPanel:
+    person.press("measurements_button")
+    shown = person.dock.objects._table
+    assert shown is not None
+    person.wait(lambda: len(shown.shownTable()) > 0)
+    return shown
+
+
+def test_objects_are_a_layer_over_the_mask(person: Person) -> None:
+    assert not person.button("find_objects_button").isEnabled()
+    mask = draw_cells(person)
+    layer = find(person)
+    expected = number_objects(np.asarray(mask.data), "Z")
+    np.testing.assert_array_equal(layer.data, expected)
+    assert expected.max() == 3
+    assert person.find(QLabel, "objects_label").text() == "3 objects"
+    place = (1, 10, 20)
+    np.testing.assert_allclose(layer.data_to_world(place), mask.data_to_world(place))
+    assert person.viewer.layers.selection.active is mask, "one goes on painting"
+    assert person.combo("image_combo").findText(layer.name) == -1
+
+
+def test_found_again_they_are_those_of_the_mask_as_it_is_now(person: Person) -> None:
+    draw_cells(person)
+    before = find(person)
+    assert before.data.max() == 3
+    person.session.mask.labels[0] = 0
+    person.mask.refresh()
+    hands.settle()
+    layer = find(person)
+    assert not layer.data[0].any()
+    assert layer.data.max() == 1
+    names = [each.name for each in person.viewer.layers]
+    assert names.count(layer.name) == 1
+
+
+def test_a_removed_layer_takes_its_objects_with_it(person: Person) -> None:
+    draw_cells(person)
+    person.viewer.layers.remove(find(person))
+    hands.settle()
+    assert person.dock.workspace.objects.ids is None
+    assert not person.find(QLabel, "objects_label").isVisible()
+    assert find(person) is objects_layer(person)
+
+
+def test_another_image_has_none(person: Person, field: NDArray[np.uint16]) -> None:
+    draw_cells(person)
+    find(person)
+    person.viewer.add_image(field, name="other")
+    hands.choose(person.combo("image_combo"), "other")
+    hands.settle()
+    assert objects_layer(person) is None
+
+
+def test_a_row_of_the_table_leads_to_its_object(person: Person) -> None:
+    draw_cells(person)
+    layer = find(person)
+    shown = table(person)
+    rows = shown.shownTable()
+    assert len(rows) == layer.data.max()
+    assert set(rows["class"]) == {"nucleus"}
+    assert rows["volume_vox"].sum() == np.count_nonzero(layer.data)
+    view = shown.findChild(QTableView, "measurements_table")
+    place = view.model().index(len(rows) - 1, 0)
+    view.scrollTo(place)
+    QTest.mouseClick(
+        view.viewport(),
+        Qt.MouseButton.LeftButton,
+        pos=view.visualRect(place).center(),
+    )
+    hands.settle()
+    row = shown.chosenRow()
+    assert row is not None
+    assert layer.selected_label == row["id"]
+    centre = [row[f"{axis}_px"] for axis in "zyx"]
+    world = layer.data_to_world([round(each) for each in centre])
+    assert person.viewer.dims.point[0] == pytest.approx(world[0], abs=1.5)
+    np.testing.assert_allclose(person.camera.center[-2:], world[-2:], atol=1e-6)
+
+
+def test_the_table_is_saved(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_cells(person)
+    find(person)
+    shown = table(person)
+    target = tmp_path / "cells.csv"
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda *_, **__: (str(target), "")
+    )
+    shown.saveRequested.emit()
+    with target.open() as file:
+        assert len(list(csv.DictReader(file))) == len(shown.shownTable())
+    target = tmp_path / "no" / "folder" / "cells.csv"
+    shown.saveRequested.emit()
+    assert not target.exists()
+
+
+def test_objects_are_exported_once_they_are_found(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_cells(person)
+    target = tmp_path / "objects.tif"
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda *_, **__: (str(target), "")
+    )
+    menus = [each.menu() for each in person.button("export_button").menu().actions()]
+    actions = [
+        action for menu in menus if menu is not None for action in menu.actions()
+    ]
+    action = next(a for a in actions if a.objectName() == "export_objects-tiff")
+    action.trigger()
+    assert "Find objects" in str(person.failures[-1])
+    person.failures.clear()
+    layer = find(person)
+    action.trigger()
+    np.testing.assert_array_equal(imread(target), layer.data)
+
+
+def test_a_closed_dock_takes_the_table_with_it(
+    person: Person, viewer: napari.Viewer
+) -> None:
+    draw_cells(person)
+    find(person)
+    table(person)
+    person.leave()
+    hands.settle()
+    assert "Measurements" not in viewer.window.dock_widgets
