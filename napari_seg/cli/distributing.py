@@ -310,6 +310,9 @@ class Distributor:
                 self._finish_file(path, result)
             else:
                 self._finish_block(block, result)
+        for path in self.failures:
+            # Blocks that were under way may have written after their masks were gone.
+            self.record.give_up(path)
         return [self.outputs[path] for path in images if path in self.outputs]
 
     def _calls(self, images: Sequence[Path]) -> Iterator[Call]:

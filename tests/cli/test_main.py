@@ -124,6 +124,7 @@ class TestModels:
         entries = {m["name"]: m for m in models if m["source"] == "architecture"}
         assert set(entries) == {
             "unet",
+            "unet3d",
             "fcn",
             "fcn8s",
             "fcn16s",

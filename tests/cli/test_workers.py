@@ -102,7 +102,15 @@ class TestSameMask:
         write_zarr(tmp_path / "a.zarr", np.stack([field, field[::-1]]), version)
         tifffile.imwrite(tmp_path / "b.tif", field[:80, :90], photometric="minisblack")
         asked = [tmp_path / "a.zarr", tmp_path / "b.tif", "-m", model_file]
-        asked += ["--confidence", "--instances", "--tile", "128", "--json"]
+        asked += [
+            "--confidence",
+            "--instances",
+            "--split",
+            "none",
+            "--tile",
+            "128",
+            "--json",
+        ]
         one = run("predict", *asked, "-o", tmp_path / "one").json["outputs"]
         there = ("--scheduler", scheduler.scheduler_address)
         many = run("predict", *asked, "-o", tmp_path / "many", *there).json["outputs"]

@@ -69,7 +69,7 @@ def test_the_temperature_undoes_what_logits_were_multiplied_by(factor, classes):
 class Sure(torch.nn.Module):
     """Stands in for a model: its logits are the image, times something."""
 
-    stride, halo = 1, 0
+    strides, halos, least = (1, 1), (0, 0), (32, 32)
 
     def __init__(self, model, factor):
         super().__init__()
