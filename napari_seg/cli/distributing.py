@@ -310,9 +310,8 @@ class Distributor:
                 self._finish_file(path, result)
             else:
                 self._finish_block(block, result)
-        for path in self.failures:
-            # Blocks that were under way may have written after their masks were gone.
-            self.record.give_up(path)
+        # Blocks that were under way may have written after their masks were gone.
+        self.record.sweep()
         return [self.outputs[path] for path in images if path in self.outputs]
 
     def _calls(self, images: Sequence[Path]) -> Iterator[Call]:

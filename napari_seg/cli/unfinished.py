@@ -43,6 +43,7 @@ class Unfinished:
                 f"{folder}; wait for it, or choose another -o."
             )
         self._begun: dict[str, dict[str, Any]] = {}
+        self._given_up: list[str] = []
         self._blocks: dict[str, dict[int, list[int]]] = {}
         self._outputs: dict[str, dict[str, Any]] = {}
         known = self._read()
@@ -105,8 +106,13 @@ class Unfinished:
     def give_up(self, image: Path) -> None:
         """Remove what was made of an image that cannot be predicted."""
         begun = self._begun.get(str(image), {})
-        _remove(begun.get("parts", ()), self._path.parent)
+        self._given_up.extend(begun.get("parts", ()))
+        self.sweep()
         self._note({"give up": str(image)})
+
+    def sweep(self) -> None:
+        """Remove what was made of given-up images, also by blocks that went on."""
+        _remove(self._given_up, self._path.parent)
 
     def complete(self) -> None:
         """Remove the record: all is done."""
