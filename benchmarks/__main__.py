@@ -22,6 +22,7 @@ BENCHMARKS = {
     "runtimes": "Runtimes on a CPU",
     "first_pixels": "First pixels",
     "memory": "Memory of a prediction",
+    "dock_memory": "Memory of the dock",
     "live_score": "Live score",
     "brush": "Brush to digits",
     "reopening": "Reopening",

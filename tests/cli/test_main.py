@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -36,14 +35,19 @@ def test_the_parser_loads_nothing_heavy():
     assert _loaded_by(code) == set()
 
 
-def test_help_is_quick():
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([*PROGRAM, "--help"], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - start)
-    # The least of three: the machine may be busy with something else.
-    assert min(seconds) < 0.3
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys; sys.argv = ['napari-seg', '--help']\n"
+        "from napari_seg.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('loaded:', {'torch', 'napari', 'skimage', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert "usage:" in done.stdout
+    assert done.stdout.endswith("loaded: set()\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
