@@ -10,7 +10,7 @@ import errno
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -273,7 +273,9 @@ def replacing(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise StorageError(_reason(error, target)) from error
     finally:
-        part.unlink(missing_ok=True)
+        # The error to report is the first one.
+        with suppress(OSError):
+            part.unlink()
 
 
 def _write(file: BinaryIO, mask: npt.NDArray[Any], options: dict[str, Any]) -> None:

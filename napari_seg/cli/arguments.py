@@ -25,6 +25,7 @@ __all__ = [
     "existing_folder",
     "given_options",
     "nearest_folder",
+    "pixel_sizes",
 ]
 
 _Options = TypeVar("_Options", bound=Options)
@@ -122,6 +123,20 @@ def class_names(text: str) -> tuple[str, ...]:
             "background first, such as background,nucleus"
         )
     return names
+
+
+def pixel_sizes(text: str) -> tuple[float, ...]:
+    """Return micrometres, as in ``2,0.65,0.65``; the type of an argument."""
+    try:
+        sizes = tuple(float(size) for size in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or not all(0 < size < float("inf") for size in sizes):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no pixel size; give a number above 0 such as 0.65, or one "
+            "for each axis such as 2,0.65,0.65"
+        )
+    return sizes
 
 
 def above_zero(kind: type[int] | type[float]) -> Callable[[str], float]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_seg.cli.arguments import add_json, class_names
+from napari_seg.cli.arguments import add_json, class_names, pixel_sizes
 from napari_seg.cli.report import Report
 from napari_seg.errors import InputError
 
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pixel-size",
-        type=_sizes,
+        type=pixel_sizes,
         metavar="UM",
         help="micrometres, such as 0.65, or 2,0.65,0.65 for Z,Y,X (default: as IN or "
         "IMAGE says)",
@@ -67,19 +67,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "bits are classes, more are objects)",
     )
     add_json(parser)
-
-
-def _sizes(text: str) -> tuple[float, ...]:
-    try:
-        sizes = tuple(float(size) for size in text.split(","))
-    except ValueError:
-        sizes = ()
-    if not sizes or not all(0 < size < float("inf") for size in sizes):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no pixel size; give a number above 0 such as 0.65, or one "
-            "for each axis such as 2,0.65,0.65"
-        )
-    return sizes
 
 
 def run(given: argparse.Namespace) -> Report:

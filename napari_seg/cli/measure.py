@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from napari_seg.cli.arguments import add_json, class_names
+from napari_seg.cli.arguments import add_json, class_names, pixel_sizes
 from napari_seg.cli.report import Report, note
 from napari_seg.errors import InputError
 
 if TYPE_CHECKING:
     from napari_seg.cli.files import Picture
-    from napari_seg.writer import Calibration
 
 __all__ = ["add_arguments", "run"]
 
-_MICROMETRES = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3}
 _COLOURS = ("red", "green", "blue", "alpha")
 
 
@@ -39,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pixel-size",
-        type=_micrometres,
+        type=pixel_sizes,
         metavar="UM",
         help="in micrometres, such as 0.65, or 2,0.65,0.65 for Z,Y,X (default: as the "
         "files say)",
@@ -58,16 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="table to write, .csv or .parquet",
     )
     add_json(parser)
-
-
-def _micrometres(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(size) for size in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no pixel size; give micrometres such as 0.65, or one for "
-            "each axis such as 2,0.65,0.65"
-        ) from None
 
 
 def run(given: argparse.Namespace) -> Report:
@@ -141,19 +129,12 @@ def _pixel_size(
     """Return micrometres along Z, Y and X, if one of the files tells them."""
     from napari_seg.inference.axes import guess_axes
 
-    space = [a for a in axes or guess_axes(len(ids.data.shape)) if a in "ZYX"]
+    told = axes or guess_axes(len(ids.data.shape))
+    space = [letter for letter in "ZYX" if letter in told]
     for picture in (ids, image):
-        found = {} if picture is None else _steps(picture.calibration)
-        if set(space) <= set(found):
-            return tuple(found[letter] for letter in "ZYX" if letter in space)
+        if picture is not None:
+            found = [picture.calibration.micrometres(axis) for axis in space]
+            known = tuple(step for step in found if step is not None and step > 0)
+            if len(known) == len(space):
+                return known
     return None
-
-
-def _steps(calibration: Calibration) -> dict[str, Any]:
-    return {
-        axis: step * _MICROMETRES[unit]
-        for axis, step, unit in zip(
-            calibration.axes, calibration.scale, calibration.units, strict=False
-        )
-        if unit in _MICROMETRES and step > 0
-    }

@@ -259,10 +259,9 @@ class Job:
         if self.crf is not None:
             scores = sure = self._refine(scores, plane, tile, self.crf)
         else:
-            scores = scores[_inside(tile.core, tile.read)]
-            sure = (
-                (scores / runner.temperature).softmax(0) if self.confidence else scores
-            )
+            scores = sure = scores[_inside(tile.core, tile.read)]
+            if self.confidence:
+                sure = (scores / runner.temperature).softmax(0)
         # Of the logits, which tell apart what is equal as a rounded probability. Not
         # argmax, which took ten times as long on contiguous logits (torch 2.13).
         labels = scores.max(0).indices

@@ -41,7 +41,7 @@ def require_object_head(model: SegmentationModel) -> None:
     if not model.spec.object_head:
         raise InputError(
             f"The model {model.spec.name or model.spec.arch} does not tell objects "
-            "apart; choose one that does (nuclei), or split objects by watershed."
+            "apart; make one with object_head=True, or split objects by their shape."
         )
 
 

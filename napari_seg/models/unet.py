@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,25 +14,38 @@ from napari_seg.models.base import SegmentationModel
 from napari_seg.models.encoders import create_resnet
 from napari_seg.models.layers import (
     BatchNorm2d,
+    BatchNorm3d,
     Concatenate,
     InstanceNorm2d,
+    InstanceNorm3d,
     pad_to_multiple,
 )
 from napari_seg.models.objects import in_pixels, object_layer
 from napari_seg.models.spec import ModelSpec
 
-__all__ = ["NORMS", "ResNetUNet", "UNet"]
+__all__ = ["NORMS", "ResNetUNet", "UNet", "UNetBase", "initialise", "norm_layer"]
 
 NORMS = ("batch", "group", "instance", "none")
 
 
-def _norm(kind: str, channels: int) -> nn.Module:
+_BATCH_NORMS = {2: BatchNorm2d, 3: BatchNorm3d}
+_INSTANCE_NORMS = {2: InstanceNorm2d, 3: InstanceNorm3d}
+
+
+def norm_layer(kind: str, channels: int, ndim: int = 2) -> nn.Module:
+    """Return a normalisation layer for planes or volumes.
+
+    Raises
+    ------
+    InputError
+        If `kind` is none of :data:`NORMS`.
+    """
     if kind == "batch":
-        return BatchNorm2d(channels)
+        return _BATCH_NORMS[ndim](channels)
     if kind == "group":
         return nn.GroupNorm(math.gcd(8, channels), channels)
     if kind == "instance":
-        return InstanceNorm2d(channels, affine=True)
+        return _INSTANCE_NORMS[ndim](channels, affine=True)
     if kind == "none":
         return nn.Identity()
     raise InputError(f"norm is {kind!r}; it can be one of {', '.join(NORMS)}.")
@@ -48,10 +62,10 @@ class DoubleConv(nn.Sequential):
         bias = norm == "none"
         super().__init__(
             nn.Conv2d(in_channels, channels, 3, padding=1, bias=bias),
-            _norm(norm, channels),
+            norm_layer(norm, channels),
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 3, padding=1, bias=bias),
-            _norm(norm, channels),
+            norm_layer(norm, channels),
             nn.ReLU(inplace=True),
         )
 
@@ -90,8 +104,8 @@ class ObjectDecoder(nn.Module):
 
     def __init__(self, in_channels: int, skips: Sequence[int], norm: str) -> None:
         super().__init__()
-        widths = [max(in_channels >> level, self._LEAST) // 2 for level in range(1, 9)]
-        widths = [max(width, self._LEAST) for width in widths[: len(skips)]]
+        levels = range(2, len(skips) + 2)
+        widths = [max(in_channels >> level, self._LEAST) for level in levels]
         inputs = (in_channels, *widths)
         self.decoder = nn.ModuleList(
             UpBlock(before, skip, channels, norm)
@@ -106,12 +120,11 @@ class ObjectDecoder(nn.Module):
         return in_pixels(self.head(x))
 
 
-class _UNet(SegmentationModel):
-    """What U-Nets have in common, whatever their encoder."""
+class UNetBase(SegmentationModel):
+    """What U-Nets have in common, whatever their encoder and their dimensions."""
 
-    tells_objects = True
     decoder: nn.ModuleList
-    head: nn.Conv2d
+    head: nn.Conv2d | nn.Conv3d
     object_head: nn.Module
 
     def encode(self, x: Tensor) -> tuple[list[Tensor | None], Tensor]:
@@ -120,20 +133,17 @@ class _UNet(SegmentationModel):
 
     def logits(self, x: Tensor) -> tuple[Tensor, None]:
         """Return logits (N, K, H, W)."""
-        logits = self._classes(*self.encode(x))
-        return logits[..., : x.shape[-2], : x.shape[-1]], None
+        return _cut(self._classes(*self.encode(x)), x), None
 
     def logits_and_objects(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (N, K, H, W), and what tells objects apart (N, 3, H, W)."""
         skips, deepest = self.encode(x)
-        both = self._classes(skips, deepest), self.object_head(skips, deepest)
-        logits, objects = (each[..., : x.shape[-2], : x.shape[-1]] for each in both)
-        return logits, objects
+        logits = _cut(self._classes(skips, deepest), x)
+        return logits, _cut(self.object_head(skips, deepest), x)
 
     def objects(self, x: Tensor) -> Tensor:
         """Return only what tells objects apart, (N, 3, H, W)."""
-        maps: Tensor = self.object_head(*self.encode(x))
-        return maps[..., : x.shape[-2], : x.shape[-1]]
+        return _cut(self.object_head(*self.encode(x)), x)
 
     def _classes(self, skips: list[Tensor | None], x: Tensor) -> Tensor:
         for block, skip in zip(self.decoder, skips, strict=True):
@@ -141,7 +151,13 @@ class _UNet(SegmentationModel):
         return self.head(x)  # type: ignore[no-any-return]
 
 
-class UNet(_UNet):
+def _cut(padded: Tensor, x: Tensor) -> Tensor:
+    """Return what lies over the input, which was padded."""
+    inside: tuple[Any, ...] = tuple(slice(side) for side in x.shape[2:])
+    return padded[(..., *inside)]
+
+
+class UNet(UNetBase):
     """The plain U-Net: encoder, bottleneck and decoder with concatenating skips.
 
     Channels double with each pooling, from ``spec.width``: with 64 and depth 4 these
@@ -149,6 +165,7 @@ class UNet(_UNet):
     """
 
     default_width = 32
+    tells_objects = True
     first_layer = "encoder.0.0"
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -174,7 +191,7 @@ class UNet(_UNet):
         self.head = nn.Conv2d(width, spec.n_classes, 1)
         if spec.object_head:
             self.object_head = ObjectDecoder(widths[-1], widths[-2::-1], spec.norm)
-        _initialise(self)
+        initialise(self)
 
     def encode(self, x: Tensor) -> tuple[list[Tensor | None], Tensor]:
         """Return the skips, the deepest first, and what comes from the bottleneck."""
@@ -187,11 +204,12 @@ class UNet(_UNet):
         return [*reversed(skips)], self.bottleneck(x)
 
 
-class ResNetUNet(_UNet):
+class ResNetUNet(UNetBase):
     """U-Net whose encoder is a residual network, with skips at strides 2 to 16."""
 
     stride = 32
     halo = 128
+    tells_objects = True
     first_layer = "encoder.conv1"
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -207,8 +225,8 @@ class ResNetUNet(_UNet):
         self.head = nn.Conv2d(widths[-1], spec.n_classes, 1)
         if spec.object_head:
             self.object_head = ObjectDecoder(inputs[0], skips, spec.norm)
-            _initialise(self.object_head)
-        _initialise(self.decoder)
+            initialise(self.object_head)
+        initialise(self.decoder)
 
     def encode(self, x: Tensor) -> tuple[list[Tensor | None], Tensor]:
         """Return the skips, the deepest first, and the encoder's last features."""
@@ -216,10 +234,13 @@ class ResNetUNet(_UNet):
         return [*reversed(skips), None], x
 
 
-def _initialise(module: nn.Module) -> None:
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Conv3d, nn.ConvTranspose3d)
+
+
+def initialise(module: nn.Module) -> None:
     """He et al. 2015, as the paper asks for (Sec. 3): variance 2 / fan-in."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, _CONVOLUTIONS):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -8,16 +8,12 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_seg.errors import InputError
-from napari_seg.models.base import SegmentationModel
 from napari_seg.models.layers import (
-    BatchNorm3d,
     Concatenate,
-    InstanceNorm3d,
     pad_to_multiple,
 )
 from napari_seg.models.spec import ModelSpec
-from napari_seg.models.unet import NORMS
+from napari_seg.models.unet import UNetBase, initialise, norm_layer
 
 __all__ = ["Level", "UNet3D", "plan_levels"]
 
@@ -64,7 +60,7 @@ def plan_levels(anisotropy: float, depth: int) -> list[Level]:
     return levels
 
 
-class UNet3D(SegmentationModel):
+class UNet3D(UNetBase):
     """The 3D U-Net: (N, C, D, H, W) → (N, K, D, H, W), D of any size.
 
     Convolutions are padded and channels double with each pooling, as in the plain
@@ -100,25 +96,22 @@ class UNet3D(SegmentationModel):
             for channels, level in zip(widths[-2::-1], self.levels[-2::-1], strict=True)
         )
         self.head = nn.Conv3d(width, spec.n_classes, 1)
-        _initialise(self)
+        initialise(self)
 
     def _slice_halo(self) -> int:
         """Return three strides; one slice for each kernel if those are not pooled."""
         reaching = sum(level.kernel == _CUBE for level in self.levels)
         return 3 * self.slice_stride if self.slice_stride > 1 else 2 * reaching
 
-    def logits(self, x: Tensor) -> tuple[Tensor, None]:
-        """Return logits (N, K, D, H, W)."""
-        depth, height, width = x.shape[-3:]
+    def encode(self, x: Tensor) -> tuple[list[Tensor | None], Tensor]:
+        """Return the skips, the deepest first, and what comes from the bottleneck."""
         x = pad_to_multiple(x, self.stride, self.slice_stride)
         skips = []
         for block, level in zip(self.encoder, self.levels, strict=False):
-            skips.append(block(x))
-            x = F.max_pool3d(skips[-1], level.pooling)
-        x = self.bottleneck(x)
-        for block, skip in zip(self.decoder, reversed(skips), strict=True):
-            x = block(x, skip)
-        return self.head(x)[..., :depth, :height, :width], None
+            x = block(x)
+            skips.append(x)
+            x = F.max_pool3d(x, level.pooling)
+        return [*reversed(skips)], self.bottleneck(x)
 
 
 class _UpBlock(nn.Module):
@@ -145,28 +138,7 @@ def _convolutions(
     for before in (in_channels, channels):
         layers += [
             nn.Conv3d(before, channels, kernel, padding=padding, bias=bias),  # type: ignore[arg-type]
-            _norm(norm, channels),
+            norm_layer(norm, channels, 3),
             nn.ReLU(inplace=True),
         ]
     return nn.Sequential(*layers)
-
-
-def _norm(kind: str, channels: int) -> nn.Module:
-    if kind == "batch":
-        return BatchNorm3d(channels)
-    if kind == "group":
-        return nn.GroupNorm(math.gcd(8, channels), channels)
-    if kind == "instance":
-        return InstanceNorm3d(channels, affine=True)
-    if kind == "none":
-        return nn.Identity()
-    raise InputError(f"norm is {kind!r}; it can be one of {', '.join(NORMS)}.")
-
-
-def _initialise(module: nn.Module) -> None:
-    """He et al. 2015: variance 2 / fan-in."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["label_objects"]
+__all__ = ["label_objects", "volumes"]
 
 
 def label_objects(labels: NDArray[Any], leading: str) -> tuple[NDArray[np.uint32], int]:
@@ -36,12 +36,17 @@ def label_objects(labels: NDArray[Any], leading: str) -> tuple[NDArray[np.uint32
     label: Any = measure.label
     objects = np.zeros(labels.shape, np.uint32)
     count = 0
-    steps: list[Iterable[Any]] = [
-        (slice(None),) if letter == "Z" else range(length)
-        for letter, length in zip(leading, labels.shape, strict=False)
-    ]
-    for place in product(*steps):
+    for place in volumes(labels.shape, leading):
         found, here = label(labels[place], background=0, return_num=True)
         objects[place] = np.where(found > 0, found + count, 0)
         count += here
     return objects, count
+
+
+def volumes(shape: Sequence[int], leading: str) -> Iterator[Any]:
+    """Yield the places of the planes of an array, or of its stacks along Z."""
+    steps: list[Iterable[Any]] = [
+        (slice(None),) if letter == "Z" else range(length)
+        for letter, length in zip(leading, shape, strict=False)
+    ]
+    return product(*steps)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import product
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_seg.objects.connected import label_objects
+from napari_seg.objects.connected import label_objects, volumes
 from napari_seg.objects.instances import SMALLEST, Split, find_objects
 from napari_seg.objects.stitch import stitch_slices
 from napari_seg.scoring.tally import UNKNOWN
@@ -18,7 +17,12 @@ __all__ = ["Split", "number_objects"]
 
 
 def number_objects(
-    labels: Any, leading: str, split: Split = "shape", *, smallest: int = SMALLEST
+    labels: Any,
+    leading: str,
+    split: Split = "shape",
+    *,
+    smallest: int = SMALLEST,
+    on_block: Callable[[], None] = lambda: None,
 ) -> NDArray[np.uint32]:
     """Return the objects of a mask as numbers, those of slices joined through Z.
 
@@ -34,6 +38,8 @@ def number_objects(
         it is cut at its waists.
     smallest : int
         Objects that were cut are left out if they have fewer pixels in a plane.
+    on_block : callable
+        Called now and then while objects are cut; what it raises ends the work.
 
     Returns
     -------
@@ -48,16 +54,13 @@ def number_objects(
     if split == "none":
         known = np.asarray(labels)
         return label_objects(np.where(known == UNKNOWN, 0, known), leading)[0]
-    ids: NDArray[np.uint32] = find_objects(labels, split, smallest=smallest)
+    ids: NDArray[np.uint32] = find_objects(
+        labels, split, smallest=smallest, on_block=on_block
+    )
     if "Z" not in leading:
         return ids
-    depth = leading.index("Z")
-    others: list[Iterable[Any]] = [
-        (slice(None),) if axis == depth else range(length)
-        for axis, length in enumerate(labels.shape[:-2])
-    ]
     last = 0
-    for place in product(*others):
+    for place in volumes(labels.shape, leading):
         volume = stitch_slices(ids[place])
         ids[place] = np.where(volume > 0, volume + last, 0)
         last += int(volume.max(initial=0))

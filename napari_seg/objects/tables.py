@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
-from napari_seg.errors import InputError, StorageError
+from napari_seg.errors import InputError
+from napari_seg.writer import replacing
 
 __all__ = ["FORMATS", "check_table_path", "write_table"]
 
@@ -63,22 +63,11 @@ def write_table(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
         If the file cannot be written.
     """
     target = check_table_path(path)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            if target.suffix.lower() == ".csv":
-                frame.to_csv(file, index=False, lineterminator="\n", encoding="utf-8")
-            else:
-                frame.to_parquet(file, index=False, engine="pyarrow")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    except OSError as error:
-        raise StorageError(
-            f"{target} could not be written ({error.strerror or error}): free some "
-            "space, or choose another folder."
-        ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
+    with replacing(target) as part, part.open("wb") as file:
+        if target.suffix.lower() == ".csv":
+            frame.to_csv(file, index=False, lineterminator="\n", encoding="utf-8")
+        else:
+            frame.to_parquet(file, index=False, engine="pyarrow")
+        file.flush()
+        os.fsync(file.fileno())
     return target

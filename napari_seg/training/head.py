@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_seg.models.base import SegmentationModel
-from napari_seg.models.unet import ResNetUNet, UNet
-from napari_seg.models.unet3d import UNet3D
+from napari_seg.models.unet import UNetBase
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.training.augmentation import augment
 from napari_seg.training.loop import Norms, TrainOptions, enough_memory
@@ -61,7 +60,7 @@ def fit_new_classes(
     TrainingError
         If memory runs out.
     """
-    if not isinstance(model, UNet | ResNetUNet | UNet3D):
+    if not isinstance(model, UNetBase):
         return False
     generator = torch.Generator().manual_seed(seed)
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -90,9 +89,7 @@ def fit_new_classes(
 
 
 @torch.no_grad()
-def _features(
-    model: UNet | ResNetUNet | UNet3D, images: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
+def _features(model: UNetBase, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return what the last layer sees of each known pixel, (P, C), and its class."""
     seen: list[Tensor] = []
     hook = model.head.register_forward_pre_hook(
@@ -106,7 +103,7 @@ def _features(
     return seen[0].movedim(1, -1)[known], labels[known].long()
 
 
-def _knows_all(model: UNet | ResNetUNet | UNet3D, features: Tensor) -> bool:
+def _knows_all(model: UNetBase, features: Tensor) -> bool:
     return _predicted(model.head, features) == set(range(model.spec.n_classes))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_seg.models.base import SegmentationModel
-from napari_seg.models.objects import require_object_head
+from napari_seg.models.objects import WithObjects
 from napari_seg.scoring.confusion import UNKNOWN
 
 __all__ = ["ObjectBranch", "few_numbers", "object_loss", "object_targets"]
@@ -109,7 +109,7 @@ def object_loss(maps: Tensor, numbers: Tensor) -> Tensor:
     return _CENTRE * centre + _WAY * way
 
 
-class ObjectBranch(SegmentationModel):
+class ObjectBranch(WithObjects):
     """A model of which only the object head learns; its output are the head's maps.
 
     The classes stay exactly what they were.
@@ -126,10 +126,7 @@ class ObjectBranch(SegmentationModel):
     """
 
     def __init__(self, model: SegmentationModel) -> None:
-        require_object_head(model)
-        super().__init__(model.spec)
-        self.model = model
-        self.stride, self.halo = model.stride, model.halo
+        super().__init__(model)
         learning = self._head_parameters()
         for parameter in model.parameters():
             parameter.requires_grad = any(parameter is each for each in learning)

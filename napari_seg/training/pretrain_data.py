@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from numpy.typing import NDArray
 
 from napari_seg.errors import InputError
 from napari_seg.models.spec import ModelSpec
@@ -30,6 +31,7 @@ __all__ = [
     "read_kinds",
     "shapes",
     "split_nuclei",
+    "training_objects",
 ]
 
 _HELD_OUT_EVERY = 8
@@ -72,7 +74,7 @@ def split_nuclei(
             continue
         # Rare experiments are drawn more often than their share, common ones less.
         weight = len(files) ** _RARITY
-        kept = files[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY]
+        kept = _held_out(files)
         if kept:
             split.held_out[experiment] = [_read(folder, f, spec) for f in kept]
         split.training.extend(
@@ -92,10 +94,23 @@ def _experiments(folder: Path) -> dict[str, list[str]]:
 
 def held_out_nuclei(folder: Path) -> dict[str, list[str]]:
     """Return the files that no bundled model learned from, by experiment."""
-    return {
-        name: files[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY]
-        for name, files in _experiments(folder).items()
-    }
+    return {name: _held_out(files) for name, files in _experiments(folder).items()}
+
+
+def _held_out(files: list[str]) -> list[str]:
+    return files[_HELD_OUT_EVERY - 1 :: _HELD_OUT_EVERY]
+
+
+def training_objects(
+    folder: Path, spec: ModelSpec
+) -> Iterator[tuple[Example, NDArray[np.integer]]]:
+    """Yield the images that bundled models learn from, each with its object ids."""
+    held_out = held_out_nuclei(folder)
+    for experiment, files in _experiments(folder).items():
+        for name in files:
+            if name not in held_out[experiment]:
+                ids = tifffile.imread(folder / "instances" / name)
+                yield _read(folder, name, spec, len(files) ** _RARITY), ids
 
 
 def _read(folder: Path, name: str, spec: ModelSpec, weight: float = 1.0) -> Example:

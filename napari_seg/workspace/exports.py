@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 from napari_seg.corrections.durable import write_atomically
 from napari_seg.errors import InputError, NapariSegError, StorageError
@@ -16,6 +17,7 @@ from napari_seg.exchange.exchanged import Exchanged, Kind
 from napari_seg.exchange.formats import FORMATS, write
 from napari_seg.models.spec import Normalization
 from napari_seg.workspace.lesson import save_training_windows, vouched_planes
+from napari_seg.workspace.tasks import Job
 from napari_seg.workspace.workspace import Workspace
 from napari_seg.writer import Calibration, write_mask
 
@@ -30,6 +32,8 @@ class Export:
     ----------
     title : str
         What it is called in menus.
+    write : callable
+        Writes it, or returns a function that does so beside the main thread.
     suffix : str
         Suffix of the proposed file name.
     pattern : str
@@ -41,7 +45,7 @@ class Export:
     """
 
     title: str
-    write: Callable[[Workspace, Path], None]
+    write: Callable[[Workspace, Path], Callable[[], Any] | None]
     suffix: str = ""
     pattern: str = ""
     folder: bool = False
@@ -49,23 +53,45 @@ class Export:
 
 
 def export(workspace: Workspace, kind: str, path: Path) -> bool:
-    """Write one of :data:`EXPORTS`; return whether that worked."""
+    """Write one of :data:`EXPORTS`; return whether that has begun well.
+
+    What takes long is written beside the main thread; the workspace tells its end.
+    """
     workspace.settling.emit()
     try:
-        EXPORTS[kind].write(workspace, path)
-    except NapariSegError as error:
-        workspace.failed.emit(error)
+        rest = EXPORTS[kind].write(workspace, path)
+    except (NapariSegError, OSError) as error:
+        _failed(workspace, path, error)
         return False
-    except OSError as error:
-        workspace.failed.emit(
-            StorageError(
-                f"{path} could not be written ({error}); choose another place. The "
-                "mask and its corrections are unchanged."
-            )
-        )
-        return False
-    workspace.told.emit(f"Saved {path}")
+    if rest is None:
+        workspace.told.emit(f"Saved {path}")
+    else:
+        save_beside(workspace, path, rest)
     return True
+
+
+def save_beside(workspace: Workspace, path: Path, write: Callable[[], Any]) -> None:
+    """Write a file beside the main thread, and tell when it is there."""
+
+    def job() -> Job:
+        write()
+        yield
+
+    workspace.runner(
+        job(),
+        on_item=lambda _: None,
+        on_done=lambda: workspace.told.emit(f"Saved {path}"),
+        on_error=lambda error: _failed(workspace, path, error),
+    )
+
+
+def _failed(workspace: Workspace, path: Path, error: Exception) -> None:
+    if isinstance(error, OSError):
+        error = StorageError(
+            f"{path} could not be written ({error}); choose another place. The "
+            "mask and its corrections are unchanged."
+        )
+    workspace.failed.emit(error)
 
 
 def _mask(workspace: Workspace, path: Path) -> None:
@@ -141,16 +167,18 @@ def _exchanged(workspace: Workspace, kind: Kind) -> Exchanged:
     scale = () if size is None or len(axes) > 2 else (size, size)
     units = ("micrometer",) * len(scale)
     return Exchanged(
-        session.mask.labels,
-        workspace.objects.needed() if kind == "objects" else None,
+        # Copies, since the user may go on painting.
+        session.mask.labels.copy(),
+        workspace.objects.needed().copy() if kind == "objects" else None,
         tuple(session.classes),
         Calibration(axes, scale, units),
     )
 
 
-def _writer(key: str, kind: Kind) -> Callable[[Workspace, Path], None]:
-    def write_format(workspace: Workspace, path: Path) -> None:
-        write(path, _exchanged(workspace, kind), format=key, kind=kind)
+def _writer(key: str, kind: Kind) -> Callable[[Workspace, Path], Callable[[], Any]]:
+    def write_format(workspace: Workspace, path: Path) -> Callable[[], Any]:
+        content = _exchanged(workspace, kind)
+        return lambda: write(path, content, format=key, kind=kind)
 
     return write_format
 

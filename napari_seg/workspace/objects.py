@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +56,7 @@ class Objects:
         self.count: int | None = None
         self._of: Session | None = None
         self._task: Task | None = None
+        self._stopped = threading.Event()
         workspace.changed.connect(self._follow)
 
     @property
@@ -82,9 +85,9 @@ class Objects:
         if self.obstacle or session is None:
             return
         self._workspace.settling.emit()
-        # A copy, since the user may go on painting.
-        labels = session.mask.labels.copy()
-        self._start(_find(labels, session.reading.leading, split), self._found)
+        stopped = self._stopped = threading.Event()
+        labels, leading = session.mask.labels, session.reading.leading
+        self._start(_find(labels, leading, split, stopped), self._found)
 
     def measure(self) -> None:
         """Measure the objects: :attr:`measured` tells the table."""
@@ -92,12 +95,12 @@ class Objects:
         if self.measuring_obstacle or session is None or self.ids is None:
             return
         self._workspace.settling.emit()
-        corrected = (session.mask.state() & CORRECTED) > 0
-        masks = self.ids.copy(), session.mask.labels.copy(), corrected
-        self._start(_measure(session, *masks), self.measured.emit)
+        stopped = self._stopped = threading.Event()
+        self._start(_measure(session, self.ids, stopped), self.measured.emit)
 
     def cancel(self) -> None:
         """Stop what is under way."""
+        self._stopped.set()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -153,31 +156,44 @@ class Objects:
         self.changed.emit()
 
 
-def _find(labels: NDArray[np.uint8], leading: str, split: Split) -> Job:
+class _Stopped(Exception):
+    """Raised inside work that is no longer wanted."""
+
+
+def _check(stopped: threading.Event, *_: Any) -> None:
+    if stopped.is_set():
+        raise _Stopped
+
+
+def _find(
+    labels: NDArray[np.uint8], leading: str, split: Split, stopped: threading.Event
+) -> Job:
     # Late, since scikit-image takes its time to load.
     from napari_seg.objects.numbering import number_objects
 
-    ids = number_objects(labels, leading, split)
-    yield ids, int(ids.max(initial=0))
+    with suppress(_Stopped):
+        # A copy, since the user may go on painting; here, where nobody waits for it.
+        mask, check = labels.copy(), partial(_check, stopped)
+        ids = number_objects(mask, leading, split, on_block=check)
+        yield ids, int(ids.max(initial=0))
 
 
 def _measure(
-    session: Session,
-    ids: NDArray[np.uint32],
-    labels: NDArray[np.uint8],
-    corrected: NDArray[np.bool_],
+    session: Session, ids: NDArray[np.uint32], stopped: threading.Event
 ) -> Job:
     from napari_seg.objects.measure import measure_objects
 
-    reading = session.reading
-    table: pd.DataFrame = measure_objects(
-        ids,
-        labels,
-        as_array(session.source.data),
-        classes=session.classes,
-        pixel_size=None if "Z" in reading.leading else session.source.pixel_size,
-        corrected=corrected,
-        axes=reading.leading + "YX",
-        image_axes=reading.axes,
-    )
-    yield table
+    reading, mask = session.reading, session.mask
+    with suppress(_Stopped):
+        table: pd.DataFrame = measure_objects(
+            ids,
+            mask.labels,
+            as_array(session.source.data),
+            classes=session.classes,
+            pixel_size=None if "Z" in reading.leading else session.source.pixel_size,
+            corrected=(mask.state() & CORRECTED) > 0,
+            axes=reading.leading + "YX",
+            image_axes=reading.axes,
+            progress=partial(_check, stopped),
+        )
+        yield table

@@ -98,6 +98,7 @@ class Workspace:
 
     def __init__(self, runner: Runner, home: Path | None = None) -> None:
         self.home = home or user_folder()
+        self.runner = runner
         self.shelf = ModelShelf(self.home / "models")
         self.predictor = Predictor(runner)
         self.teacher = Teacher(runner)
@@ -579,6 +580,7 @@ class Workspace:
 
     def close(self) -> None:
         """Stop everything and save."""
+        self.objects.cancel()
         self._leave()
         self.batch.close()
         self.computers.close()

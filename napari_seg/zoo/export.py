@@ -16,15 +16,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from torch import nn
 
-from napari_seg.errors import InputError, StorageError
+from napari_seg.errors import InputError
 from napari_seg.inference.twin import fold_batch_norm
 from napari_seg.models.base import MIN_SIDE, SegmentationModel
 from napari_seg.models.spec import ModelSpec
+from napari_seg.writer import replacing
 from napari_seg.zoo.extra import need
 
 __all__ = [
@@ -228,17 +228,7 @@ def whole_file(
     target = Path(path).expanduser()
     if not target.suffix:
         target = target.with_name(target.name + suffix)
-    partial = target.with_name(f"{target.name}.{uuid4().hex[:8]}.part")
-    try:
+    with replacing(target) as part:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write(str(partial))
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"The model could not be written to {target}: {error}. Free some space or "
-            "choose another folder; the model in memory is unchanged."
-        ) from error
+        write(str(part))
     return target

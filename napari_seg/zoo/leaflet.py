@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from napari_seg.colors import class_colors
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.spec import Normalization
 from napari_seg.zoo.described import Sizes
@@ -15,19 +16,6 @@ from napari_seg.zoo.described import Sizes
 __all__ = ["cover", "readme"]
 
 _COVER_SIDE = 256
-#: Colours of classes from 1 on, used over again; the background is black (Okabe & Ito).
-_COLOURS = np.array(
-    [
-        (230, 159, 0),
-        (86, 180, 233),
-        (0, 158, 115),
-        (240, 228, 66),
-        (0, 114, 178),
-        (213, 94, 0),
-        (204, 121, 167),
-    ],
-    np.uint8,
-)
 
 
 def cover(plane: NDArray[Any], labels: NDArray[Any]) -> Image.Image:
@@ -44,8 +32,8 @@ def cover(plane: NDArray[Any], labels: NDArray[Any]) -> Image.Image:
     low, high = np.percentile(shown, (1, 99.8))
     scaled = (shown.astype(np.float64) - low) / max(high - low, 1e-12)
     image = (scaled.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
-    classes = _COLOURS[(labels.astype(int) - 1) % len(_COLOURS)]
-    classes = np.where(labels[..., np.newaxis] > 0, classes, 0).astype(np.uint8)
+    colors = ["#000000", *class_colors(int(labels.max()) + 1)[1:]]
+    classes = np.array([list(bytes.fromhex(c[1:])) for c in colors], np.uint8)[labels]
     side = min(image.shape[:2])
     both = np.hstack([part[:side, :side] for part in (image, classes)])
     return Image.fromarray(both).resize((2 * _COVER_SIDE, _COVER_SIDE))

@@ -146,10 +146,13 @@ def test_the_table_is_saved(
         QFileDialog, "getSaveFileName", lambda *_, **__: (str(target), "")
     )
     shown.saveRequested.emit()
+    person.wait(target.exists)
     with target.open() as file:
         assert len(list(csv.DictReader(file))) == len(shown.shownTable())
     target = tmp_path / "no" / "folder" / "cells.csv"
     shown.saveRequested.emit()
+    person.wait(lambda: person.failures)
+    assert "no folder" in str(person.failures.pop())
     assert not target.exists()
 
 
@@ -171,6 +174,7 @@ def test_objects_are_exported_once_they_are_found(
     person.failures.clear()
     layer = find(person)
     action.trigger()
+    person.wait(target.exists)
     np.testing.assert_array_equal(imread(target), layer.data)
 
 

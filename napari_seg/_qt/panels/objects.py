@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -38,7 +38,7 @@ class ObjectsPanel(Panel):
         self.split.setAccessibleName("How touching objects are told apart")
         for place, (key, (words, meaning)) in enumerate(_SPLITS.items()):
             self.split.addItem(words, key)
-            self.split.setItemData(place, meaning, 3)
+            self.split.setItemData(place, meaning, Qt.ItemDataRole.ToolTipRole)
         self.split.setToolTip("How touching objects are told apart.")
         self.find = button(
             "Find objects",

@@ -10,11 +10,10 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QFileDialog
 
 from napari_seg._qt.mask_view import MaskView
-from napari_seg._qt.notify import show_failure
 from napari_seg._qt.panels.objects import ObjectsPanel
 from napari_seg._qt.viewer_link import OWN, ViewerLink
-from napari_seg.errors import NapariSegError, StorageError
 from napari_seg.workspace import Workspace
+from napari_seg.workspace.exports import save_beside
 from napari_seg.workspace.words import quantity
 
 if TYPE_CHECKING:
@@ -158,18 +157,8 @@ class ObjectsPresenter:
         )
         if not path:
             return
-        try:
-            write_table(table.shownTable(), Path(path))
-        except NapariSegError as error:
-            show_failure(error)
-        except OSError as error:
-            show_failure(
-                StorageError(
-                    f"{path} could not be written ({error}); choose another place."
-                )
-            )
-        else:
-            self._workspace.told.emit(f"Saved {path}")
+        rows, target = table.shownTable(), Path(path)
+        save_beside(self._workspace, target, lambda: write_table(rows, target))
 
     def _go_to(self, number: int) -> None:
         """Bring an object to the middle of the screen."""

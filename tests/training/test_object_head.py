@@ -1,0 +1,142 @@
+"""Telling objects apart by a second decoder: made, trained, run in tiles, saved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_seg.errors import InputError
+from napari_seg.inference.predict import PredictOptions, stream
+from napari_seg.models.checkpoint import load_model, save_model
+from napari_seg.models.registry import adapt_model, create_model
+from napari_seg.synthetic import synthetic_nuclei
+from napari_seg.training.examples import prepare_image
+from napari_seg.training.objects import few_numbers, object_loss, object_targets
+from napari_seg.training.pretrain_objects import train_object_head, with_object_head
+from napari_seg.training.sampling import Example
+
+ABLE = [
+    ("unet", {"width": 4, "depth": 2}),
+    ("unet", {"encoder": "resnet18"}),
+    ("deeplabv3plus", {"encoder": "resnet18"}),
+]
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    model = create_model("unet", classes=["background", "nucleus"], width=8, depth=2)
+    return with_object_head(model)
+
+
+@pytest.mark.parametrize(("arch", "options"), ABLE)
+def test_the_classes_stay_what_they_were(arch, options):
+    torch.manual_seed(0)
+    plain = create_model(arch, 1, **options).eval()
+    able = with_object_head(plain)
+    x = torch.rand(1, 1, 45, 70)
+    with torch.no_grad():
+        logits, maps = able.logits_and_objects(x)
+        assert torch.equal(logits, plain(x))
+        assert torch.equal(able(x), logits)
+        assert torch.equal(able.objects(x), maps)
+    assert maps.shape == (1, 3, 45, 70)
+
+
+def test_others_have_none_and_say_so():
+    with pytest.raises(InputError, match="unet, deeplabv3plus can"):
+        create_model("fcn8s", object_head=True)
+    image = np.zeros((64, 64), np.uint8)
+    with pytest.raises(InputError, match="object_head=True"):
+        stream(create_model("unet", width=4), image, objects=True)
+
+
+def test_it_is_saved_and_kept_for_other_classes(net, tmp_path):
+    loaded = load_model(save_model(net, tmp_path / "net"))
+    more = adapt_model(loaded, in_channels=3, classes=["background", "nucleus", "cell"])
+    for key, value in net.object_head.state_dict().items():
+        assert torch.equal(loaded.object_head.state_dict()[key], value)
+        assert torch.equal(more.object_head.state_dict()[key], value)
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_tiles_say_what_the_whole_image_does(net, runtime):
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    image = synthetic_nuclei((150, 170), 12, seed=1).image
+    net.halo = 64
+
+    def maps(tile):
+        found = np.zeros((3, *image.shape), np.float16)
+        options = PredictOptions(tile=tile, runtime=runtime)
+        for each in stream(net, image, options=options, objects=True):
+            found[(slice(None), *each.region)] = each.objects
+        return found.astype(np.float32)
+
+    np.testing.assert_allclose(maps(48), maps(256), atol=0.02)
+
+
+def test_ways_are_in_pixels_of_the_image(net):
+    image = synthetic_nuclei((64, 64), 3, seed=1).image
+    large = np.kron(image, np.ones((2, 2), image.dtype))
+
+    def way(pixels, zoom):
+        (tile,) = stream(net, pixels, options=PredictOptions(zoom=zoom), objects=True)
+        return np.abs(tile.objects[1:].astype(np.float32)).mean()
+
+    assert way(large, 0.5) == pytest.approx(2 * way(image, 1.0), rel=0.1)
+
+
+def test_mirror_images_are_refused(net):
+    with pytest.raises(InputError, match="has a direction"):
+        options = PredictOptions(flips=True)
+        stream(net, np.zeros((64, 64), np.uint8), options=options, objects=True)
+
+
+def test_targets_point_to_a_pixel_inside():
+    numbers = np.zeros((40, 40), np.uint8)
+    numbers[5:35, 5:35] = 7
+    # The centroid of a horseshoe lies outside of it.
+    numbers[5:30, 12:28] = 0
+    numbers[38:, :] = 255
+    maps, known = object_targets(numbers)
+    y, x = np.nonzero(numbers == 7)
+    ends = {
+        (a + int(maps[1, a, b]), b + int(maps[2, a, b]))
+        for a, b in zip(y, x, strict=True)
+    }
+    (centre,) = ends
+    assert numbers[centre] == 7
+    assert maps[0][centre] == 1
+    assert not known[38:].any()
+    assert known[:38].all()
+
+
+def test_what_is_unknown_adds_nothing_to_the_loss():
+    numbers = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    numbers[:, 4:12, 4:12] = 3
+    numbers[:, 20:] = 255
+    maps = torch.rand(1, 3, 32, 32)
+    other = maps.clone()
+    other[:, :, 20:] = 1e6
+    assert object_loss(maps, numbers) == object_loss(other, numbers)
+    wanted = torch.from_numpy(object_targets(numbers[0].numpy())[0])[None]
+    assert object_loss(wanted, numbers) == 0
+
+
+def test_it_learns_and_nothing_else_does(net):
+    sample = synthetic_nuclei((192, 192), 14, seed=2)
+    numbers = few_numbers(sample.instances, np.random.default_rng(0))
+    assert set(np.unique(numbers)) <= set(range(255))
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    example = Example(prepare_image(sample.image, net.spec), numbers)
+    losses = train_object_head(net, [example], 25)
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    changed = [
+        key
+        for key, value in net.state_dict().items()
+        if not torch.equal(before[key], value)
+    ]
+    assert changed
+    assert all(key.startswith("object_head.") for key in changed)
