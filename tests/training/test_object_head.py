@@ -89,8 +89,8 @@ def test_ways_are_in_pixels_of_the_image(net):
 
 
 def test_mirror_images_are_refused(net):
+    options = PredictOptions(flips=True)
     with pytest.raises(InputError, match="has a direction"):
-        options = PredictOptions(flips=True)
         stream(net, np.zeros((64, 64), np.uint8), options=options, objects=True)
 
 
