@@ -35,6 +35,7 @@ from napari_seg.inference.cluster import (
     find_context,
     model_here,
 )
+from napari_seg.inference.device import pick_device
 from napari_seg.inference.engine import Job, TileResult
 from napari_seg.inference.predict import plan
 from napari_seg.inference.runner import Context
@@ -406,8 +407,9 @@ class Distributor:
         outputs, found = image.outputs, None
         if self.task.instances:
             labels: Any = zarr.open_array(str(image.folder("_mask").level), mode="r")
-            leading = image.job.reading.leading
-            objects, found = self.task.number(np.asarray(labels), leading)
+            objects, found = self.task.number(
+                np.asarray(labels), self.model, pick_device("auto"), outputs
+            )
             with outputs.writing("_instances", np.uint32) as numbers:
                 numbers[...] = objects
         for folder in image.folders.values():

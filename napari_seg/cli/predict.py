@@ -92,9 +92,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--split",
-        choices=("shape", "none"),
-        help="with --instances: cut what touches at its waists (shape, the default), "
-        "or let all that is connected be one object",
+        choices=("model", "shape", "none"),
+        help="with --instances: tell objects that touch apart as the model has learned "
+        "to (model, the default of those that have), cut them at their waists (shape, "
+        "the default of others), or let all that is connected be one object (none)",
     )
     defaults = PredictOptions()
     add_options(parser, defaults)
@@ -128,6 +129,7 @@ def run(given: argparse.Namespace) -> Report:
     from napari_seg.cli.files import find_images
     from napari_seg.cli.segmenting import Task, check_targets
     from napari_seg.models.checkpoint import load_model
+    from napari_seg.models.objects import require_object_head
 
     if given.split is not None and not given.instances:
         raise InputError("--split says how objects are told apart: add --instances.")
@@ -139,13 +141,15 @@ def run(given: argparse.Namespace) -> Report:
     check_writable(given.output)
     with show_fetching(given.progress) as on_progress:
         model = load_model(given.model, on_progress=on_progress)
+    if given.split == "model":
+        require_object_head(model)
     task = Task(
         folder=given.output,
         options=_zoomed(_options(given), given.diameter, model.spec),
         axes=given.axes,
         channels=given.channels,
         instances=given.instances,
-        split=given.split or "shape",
+        split=given.split or ("model" if model.spec.object_head else "shape"),
     )
     segment = _segment_on_cluster if distributed else _segment_here
     outputs, failures = segment(given, model, task, images)

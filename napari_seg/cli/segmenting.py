@@ -26,7 +26,10 @@ from napari_seg.inference.volume import VolumeJob, plan_volume
 from napari_seg.writer import Calibration, write_mask
 
 if TYPE_CHECKING:
+    import torch
+
     from napari_seg.inference.runner import TileRunner
+    from napari_seg.models.base import SegmentationModel
     from napari_seg.models.spec import ModelSpec
     from napari_seg.objects.numbering import Split
 
@@ -103,13 +106,28 @@ class Task:
     split: Split = "shape"
 
     def number(
-        self, labels: NDArray[np.uint8], leading: str
+        self,
+        labels: NDArray[np.uint8],
+        model: SegmentationModel,
+        device: torch.device,
+        outputs: Outputs,
     ) -> tuple[NDArray[np.uint32], int]:
-        """Return the objects of a mask, and how many there are."""
+        """Return the objects of a mask that the model made, and how many there are."""
         # Imported late: few predictions need it.
+        from napari_seg.inference.object_maps import ObjectMaps
         from napari_seg.objects.numbering import number_objects
 
-        ids = number_objects(labels, leading, self.split)
+        job, maps = outputs.job, None
+        if self.split == "model":
+            maps = ObjectMaps(
+                model,
+                outputs.picture.data,
+                job.reading,
+                device=device,
+                options=self.options,
+                ranges=job.ranges,
+            )
+        ids = number_objects(labels, job.reading.leading, self.split, maps=maps)
         return ids, int(ids.max(initial=0))
 
     def read(self, picture: Picture, spec: ModelSpec) -> AxesReading:
@@ -193,7 +211,10 @@ class Segmenter:
                 on_tile(tile.done, tile.total)
             found = None
             if self.task.instances:
-                objects, found = self.task.number(np.asarray(labels), reading.leading)
+                runner = self.runner
+                objects, found = self.task.number(
+                    np.asarray(labels), runner.model, runner.device, outputs
+                )
                 create("_instances", np.uint32)[...] = objects
         return outputs.said(spec, counts, time.monotonic() - start, found)
 

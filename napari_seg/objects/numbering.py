@@ -21,6 +21,7 @@ def number_objects(
     leading: str,
     split: Split = "shape",
     *,
+    maps: Any = None,
     smallest: int = SMALLEST,
     on_block: Callable[[], None] = lambda: None,
 ) -> NDArray[np.uint32]:
@@ -35,7 +36,9 @@ def number_objects(
         such as time.
     split : str
         ``none``, what is connected is one object, diagonals and Z included; ``shape``,
-        it is cut at its waists.
+        it is cut at its waists; ``model``, as an object head says.
+    maps : (..., 3, Y, X) array of float, optional
+        What the object head says; needed for ``model``.
     smallest : int
         Objects that were cut are left out if they have fewer pixels in a plane.
     on_block : callable
@@ -55,7 +58,7 @@ def number_objects(
         known = np.asarray(labels)
         return label_objects(np.where(known == UNKNOWN, 0, known), leading)[0]
     ids: NDArray[np.uint32] = find_objects(
-        labels, split, smallest=smallest, on_block=on_block
+        labels, split, maps=maps, smallest=smallest, on_block=on_block
     )
     if "Z" not in leading:
         return ids

@@ -13,11 +13,13 @@ from PIL import Image
 
 import napari_seg
 from napari_seg.inference.crf import CRFOptions
+from napari_seg.inference.predict import stream
 from napari_seg.models.checkpoint import save_model
 from napari_seg.models.registry import create_model
 from napari_seg.objects.connected import label_objects
 from napari_seg.objects.instances import find_objects
 from napari_seg.synthetic import synthetic_nuclei
+from napari_seg.training.pretrain_objects import with_object_head
 
 GRAY = {"photometric": "minisblack"}
 
@@ -96,6 +98,22 @@ def test_touching_objects_are_cut_unless_told_otherwise(predict, nuclei, tmp_pat
     np.testing.assert_array_equal(objects, find_objects(mask))
     assert output["objects"] == objects.max()
     assert "--instances" in predict(tmp_path / "a.tif", "--split", "none").refusal
+
+
+def test_objects_as_the_model_tells_them_apart(predict, nuclei, model_file, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", nuclei)
+    wanted = ("--instances", "--split", "model")
+    assert "object_head=True" in predict(tmp_path / "a.tif", *wanted).refusal
+
+    model = with_object_head(napari_seg.load_model(model_file))
+    path = save_model(model, tmp_path / "model")
+    predict(tmp_path / "a.tif", "--instances", model=path)
+    mask = tifffile.imread(tmp_path / "out" / "a_mask.tif")
+    (tile,) = stream(model, nuclei, objects=True)
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "out" / "a_instances.tif"),
+        find_objects(mask, "model", maps=tile.objects),
+    )
 
 
 def test_objects_reach_through_z_but_not_through_time():
