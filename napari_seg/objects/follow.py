@@ -30,10 +30,12 @@ from skimage.segmentation import watershed
 from napari_seg.objects.components import BLOCK
 from napari_seg.objects.extent import grown, object_parts
 from napari_seg.objects.instances import SMALLEST
+from napari_seg.objects.present import counted, present
 from napari_seg.scoring.regions import (
     Box,
     as_box,
     changed_box,
+    intersection,
     relative,
     split,
 )
@@ -109,12 +111,9 @@ def follow(
             plane = _Plane(ids, labels, place, leading, last, done)
             plane.follow(part, before[at][relative(part, box[-2:])])
             last = plane.last
-    if not done:
-        return Renumbered(np.zeros(0, np.int64), np.zeros(0, np.uint32), last)
-    where, first = np.unique(np.concatenate([each for each, _ in done]), True)
-    old = np.concatenate([each for _, each in done])[first]
-    moved = ids.reshape(-1)[where] != old
-    return Renumbered(where[moved], old[moved], last)
+    where = [np.zeros(0, np.int64), *(each for each, _ in done)]
+    old = [np.zeros(0, np.uint32), *(each for _, each in done)]
+    return Renumbered(np.concatenate(where), np.concatenate(old), last)
 
 
 def reconcile(
@@ -189,11 +188,30 @@ class _Plane:
         inner = relative(box, around)
         changed[inner] = before != now[inner]
         lost = changed & (old > 0)
-        self._write(around, lost, 0)
+        plane[around][lost] = 0
         self._number(around, now, old, changed)
-        new = plane[around]
-        for number in _in_parts(np.unique(old[lost]), new):
-            self._cut(number, around, (old == number) & (new != number))
+        if lost.any():
+            self._look_for_cuts(around, old, lost)
+        moved = plane[around] != old
+        self._remember(around, moved, old[moved])
+
+    def _look_for_cuts(
+        self, around: Box, old: NDArray[np.uint32], lost: NDArray[np.bool_]
+    ) -> None:
+        """Look at the objects that have lost pixels, each in a box of its own."""
+        new = self.ids[self.place][around]
+        numbers = _in_parts(old[lost], new)
+        if not len(numbers):
+            return
+        # 1, 2 … for each of them, 0 elsewhere.
+        was = np.where(lost, old, new)
+        places = np.searchsorted(numbers, was)
+        places[places == len(numbers)] = 0
+        places = np.where(numbers[places] == was, places + 1, 0)
+        for place, span in enumerate(find_objects(places), 1):
+            number = int(numbers[place - 1])
+            gone = lost[span] & (old[span] == number)
+            self._cut(number, _moved(span, around), gone, around)
 
     def _number(
         self,
@@ -206,15 +224,18 @@ class _Plane:
         ids = self.ids[self.place][around]
         without = is_object(now) & (ids == 0)
         groups = label(np.where(without, now, 0), connectivity=2)
-        wanted = np.unique(groups[changed & without])
+        wanted = present(groups[changed & without])
         if not len(wanted):
             return
-        groups = np.where(np.isin(groups, wanted), groups, 0)
-        pairs = _touching(groups, ids, now)
-        touched, first, count = np.unique(pairs[:, 0], True, return_counts=True)
-        owner = np.zeros(int(groups.max()) + 1, np.uint32)
-        owner[touched] = pairs[first, 1]
-        alone = np.setdiff1d(wanted, touched)
+        kept = np.zeros(int(groups.max()) + 1, bool)
+        kept[wanted] = True
+        groups = np.where(kept[groups], groups, 0)
+        group, beside = _touching(groups, ids, now)
+        touched, first, count = np.unique(group, True, return_counts=True)
+        owner = np.zeros(len(kept), np.uint32)
+        owner[touched] = beside[first]
+        kept[touched] = False
+        alone = np.flatnonzero(kept)
         if self._neighbours() or old[groups > 0].any():
             self._number_each(alone, groups, around, old)
         else:
@@ -226,9 +247,10 @@ class _Plane:
             span = grown(spans[each - 1], 1, now.shape)
             mask = groups[span] == each
             values = _shared(ids[span], now[span], mask)
-            self._write(_moved(span, around), mask, values)
+            ids[span][mask] = values
         owner[touched[count > 1]] = 0
-        self._write(around, owner[groups] > 0, owner[groups][owner[groups] > 0])
+        owned = owner[groups]
+        np.copyto(ids, owned, where=owned > 0)
 
     def _number_each(
         self,
@@ -245,7 +267,8 @@ class _Plane:
             had = old[span][mask]
             box = _moved(span, around)
             number = self._still(had[had > 0], box, around)
-            self._write(box, mask, number or self._number_for(box, mask))
+            plane = self.ids[self.place]
+            plane[box][mask] = number or self._number_for(box, mask)
 
     def _still(self, had: NDArray[np.uint32], box: Box, around: Box) -> int:
         """Return the object that got another class as a whole, 0 if there is none."""
@@ -301,16 +324,28 @@ class _Plane:
                 return True
         return False
 
-    def _cut(self, number: int, around: Box, lost: NDArray[np.bool_]) -> None:
-        """Give the smaller parts of an object that was cut numbers of their own."""
+    def _cut(self, number: int, box: Box, lost: NDArray[np.bool_], around: Box) -> None:
+        """Give the smaller parts of an object that was cut numbers of their own.
+
+        Parameters
+        ----------
+        number : int
+            The object.
+        box : tuple of slice
+            Where it is, as far as is known.
+        lost : ndarray of bool, shape of the box
+            Pixels that it has lost.
+        around : tuple of slice
+            Where changes are remembered anyhow.
+        """
         plane = self.ids[self.place]
-        found = object_parts(plane, number, around)
+        found = object_parts(plane, number, grown(box, 1, plane.shape))
         if found is None:
             return
         window, parts = found
         inside = parts > 0
         whole = inside.copy()
-        whole[relative(around, window)] |= lost
+        whole[relative(box, window)] |= lost
         # What was in parts before stays one object.
         prior = label(whole, connectivity=2)
         sizes = np.bincount(parts.ravel())
@@ -320,14 +355,23 @@ class _Plane:
         largest = np.append(np.diff(pairs[:, 0]) > 0, True)
         spans = find_objects(parts)
         for part in np.setdiff1d(pairs[:, 1], pairs[largest, 1]):
-            box = _moved(spans[part - 1], window)
+            part_box = _moved(spans[part - 1], window)
             mask = parts[spans[part - 1]] == part
-            self._write(box, mask, self._number_for(box, mask))
+            plane[part_box][mask] = self._number_for(part_box, mask)
+            both = intersection(part_box, around)
+            if both != part_box:
+                beyond = mask.copy()
+                if both is not None:
+                    beyond[relative(both, part_box)] = False
+                old = np.full(np.count_nonzero(beyond), number, np.uint32)
+                self._remember(part_box, beyond, old)
 
-    def _write(
-        self, box: Box, mask: NDArray[np.bool_], numbers: int | NDArray[np.uint32]
+    def _remember(
+        self, box: Box, mask: NDArray[np.bool_], old: NDArray[np.uint32]
     ) -> None:
-        """Write numbers where the mask is, and remember those before."""
+        """Note which pixels have got other numbers, and those before."""
+        if not len(old):
+            return
         plane = self.ids[self.place]
         rows, columns = np.nonzero(mask)
         rows, columns = rows + box[0].start, columns + box[1].start
@@ -336,8 +380,7 @@ class _Plane:
         for at, length in zip(self.place, self.ids.shape, strict=False):
             start = start * length + at
         where = (start * height + rows) * width + columns
-        self.done.append((where.astype(np.int64), plane[rows, columns]))
-        plane[rows, columns] = numbers
+        self.done.append((where.astype(np.int64), old))
 
 
 def _moved(span: Box, origin: Box) -> Box:
@@ -348,35 +391,49 @@ def _moved(span: Box, origin: Box) -> Box:
     )
 
 
-def _in_parts(numbers: NDArray[np.uint32], ids: NDArray[np.uint32]) -> list[int]:
-    """Return which of the objects are in several parts."""
-    parts, first = np.unique(label(ids, connectivity=2), return_index=True)
-    found, count = np.unique(ids.reshape(-1)[first[parts > 0]], return_counts=True)
-    parted: list[int] = np.intersect1d(numbers, found[count > 1]).tolist()
-    return parted
+def _in_parts(
+    numbers: NDArray[np.uint32], ids: NDArray[np.uint32]
+) -> NDArray[np.uint32]:
+    """Return which of the objects are in several parts, sorted."""
+    parts = label(ids, connectivity=2)
+    owner = np.zeros(int(parts.max()) + 1, np.uint32)
+    owner[parts] = ids
+    found, count = counted(owner)
+    both: NDArray[np.uint32] = np.intersect1d(
+        present(numbers), found[count > 1], assume_unique=True
+    ).astype(np.uint32)
+    return both
 
 
 def _most_frequent(numbers: NDArray[np.uint32]) -> list[int]:
     """Return numbers, those that occur most often first."""
-    found, count = np.unique(numbers, return_counts=True)
+    found, count = counted(numbers)
     order: list[int] = found[np.argsort(-count, kind="stable")].tolist()
     return order
 
 
 def _touching(
     groups: NDArray[Any], ids: NDArray[np.uint32], classes: NDArray[np.uint8]
-) -> NDArray[np.int64]:
-    """Return the pairs of a group and an object of its class beside it, (N, 2)."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pairs of a group and an object of its class beside it, sorted.
+
+    Returns
+    -------
+    groups, objects : (N,) ndarray of int64
+        Each pair once.
+    """
     height, width = groups.shape
-    found = [np.zeros((0, 2), np.int64)]
+    found = []
     for down, right in product((-1, 0, 1), repeat=2):
         here = (_side(-down, height), _side(-right, width))
         there = (_side(down, height), _side(right, width))
         meet = (groups[here] > 0) & (ids[there] > 0)
         meet &= classes[here] == classes[there]
-        pair = (groups[here][meet].astype(np.int64), ids[there][meet].astype(np.int64))
-        found.append(np.unique(np.stack(pair, axis=1), axis=0))
-    return np.unique(np.concatenate(found), axis=0)
+        group, number = groups[here][meet], ids[there][meet]
+        found.append(group.astype(np.int64) << 32 | number)
+    pairs = np.sort(np.concatenate(found))
+    pairs = pairs[np.diff(pairs, prepend=-1) > 0]
+    return pairs >> 32, pairs & 0xFFFFFFFF
 
 
 def _side(shift: int, length: int) -> slice:
@@ -388,8 +445,8 @@ def _shared(
 ) -> NDArray[np.uint32]:
     """Return for each pixel of the mask the nearest object of its class."""
     there = (ids > 0) & (classes == classes[mask][0]) & ~mask
-    numbers, places = np.unique(ids[there], return_inverse=True)
+    numbers = present(ids[there]).astype(np.uint32)
     seeds = np.zeros(ids.shape, np.int32)
-    seeds[there] = places + 1
+    seeds[there] = np.searchsorted(numbers, ids[there]) + 1
     shared: NDArray[np.uint32] = numbers[spread(seeds, mask | there)[mask] - 1]
     return shared

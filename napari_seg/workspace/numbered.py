@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_seg.corrections.change import Change
 from napari_seg.objects.follow import Renumbered, follow
+from napari_seg.objects.present import counted
 from napari_seg.scoring.regions import Box, box_shape, pixels, relative, union
 from napari_seg.workspace.steps import Marks, Step, first_of_each
 
@@ -47,11 +48,12 @@ class Numbered:
 
     def __init__(self, ids: NDArray[np.uint32], leading: str, last: int = 0) -> None:
         self.ids, self.leading = ids, leading
-        numbers, counts = _counted(ids)
+        numbers, counts = counted(ids)
         self.areas = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
         self.last = max(last, *self.areas, 0)
         self.moved: list[NDArray[np.int64]] = []
         self._waiting: list[Change] = []
+        self._size = 0
         # What the stroke under way has changed so far.
         self._labels: list[Marks] = []
         self._numbers: list[Marks] = []
@@ -65,7 +67,8 @@ class Numbered:
         """Take in a change of the mask, which is `labels` now."""
         if change.kind == "edit":
             self._waiting.append(change)
-            if sum(pixels(each.region) for each in self._waiting) > _AT_ONCE:
+            self._size += pixels(change.region)
+            if self._size > _AT_ONCE:
                 self._take_in(labels)
             return
         self._take_in(labels)
@@ -98,7 +101,7 @@ class Numbered:
         boxes: list[tuple[Box, NDArray[np.uint8]]] | None = None,
     ) -> None:
         boxes = self._boxes(labels) if boxes is None else boxes
-        self._waiting = []
+        self._waiting, self._size = [], 0
         if boxes:
             self._labels.append(self._changed(boxes, labels))
         if not self._by_hand:
@@ -154,13 +157,12 @@ class Numbered:
         return Marks(where, before)
 
     def _add(self, numbers: NDArray[np.uint32], sign: int) -> None:
-        found, counts = np.unique(numbers, return_counts=True)
+        found, counts = counted(numbers)
         for number, count in zip(found.tolist(), counts.tolist(), strict=True):
-            if number:
-                self.areas[number] = self.areas.get(number, 0) + sign * count
-                self.last = max(self.last, number)
-                if not self.areas[number]:
-                    del self.areas[number]
+            self.areas[number] = self.areas.get(number, 0) + sign * count
+            if not self.areas[number]:
+                del self.areas[number]
+        self.last = max(self.last, int(numbers.max(initial=0)))
 
     # Undo ---------------------------------------------------------------------
 
@@ -192,6 +194,7 @@ class Numbered:
 
     def _forget_stroke(self) -> None:
         self._labels, self._numbers, self._waiting = [], [], []
+        self._size = 0
         self._by_hand = False
 
     def _restore(self, step: Step, labels: NDArray[np.uint8]) -> None:
@@ -228,22 +231,6 @@ class Numbered:
                 if np.array_equal(earlier, now) and np.array_equal(later, before):
                     return back[-1].labels[0]
         return None
-
-
-def _counted(ids: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the numbers of objects, and the pixels of each."""
-    highest = int(ids.max(initial=0))
-    if highest > ids.size:
-        numbers, counts = np.unique(ids, return_counts=True)
-        there = numbers > 0
-        return numbers[there].astype(np.int64), counts[there]
-    counts = np.zeros(highest + 1, np.int64)
-    flat = ids.reshape(-1)
-    for start in range(0, flat.size, _AT_ONCE):
-        counts += np.bincount(flat[start : start + _AT_ONCE], minlength=len(counts))
-    counts[0] = 0
-    found = np.flatnonzero(counts)
-    return found, counts[found]
 
 
 def _grouped(changes: Sequence[Change]) -> Iterable[list[Change]]:

@@ -69,8 +69,10 @@ class Objects:
         self._task: Task | None = None
         self._stopped = threading.Event()
         self._meanwhile: list[Change] = []
+        self._told_count: int | None = None
         self._saver: ObjectsSaver | None = None
         self.write_mask: WriteMask = self._write_directly
+        self.changed.connect(self._note_count)
         workspace.changed.connect(self._follow)
         workspace.mask_started.connect(self._load)
         workspace.stroke_ended.connect(self._stroke_ended)
@@ -265,11 +267,13 @@ class Objects:
     def _stroke_ended(self) -> None:
         session = self._workspace.session
         if self._numbered is not None and session is not None:
-            count = self.count
             self._numbered.finish(session.mask.labels)
             self._tell()
-            if self.count != count:
+            if self.count != self._told_count:
                 self.changed.emit()
+
+    def _note_count(self) -> None:
+        self._told_count = self.count
 
     def _forget_undo(self) -> None:
         if self._numbered is not None:

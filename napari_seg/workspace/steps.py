@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_seg.objects.present import merge_sorted, present
+
 __all__ = ["Marks", "Step", "first_of_each"]
 
 
@@ -30,6 +32,8 @@ class Marks(NamedTuple):
 def first_of_each(marks: Iterable[Marks], dtype: Any) -> Marks:
     """Join marks in the order of time: of each pixel the first, by place."""
     known = list(marks)
+    if len(known) == 1 and (np.diff(known[0].where) > 0).all():
+        return known[0]
     where = np.concatenate([np.zeros(0, np.int64), *(each.where for each in known)])
     before = np.concatenate([np.zeros(0, dtype), *(each.before for each in known)])
     places, first = np.unique(where, return_index=True)
@@ -67,7 +71,7 @@ class Step:
         alive: Container[int],
     ) -> Self | None:
         """Return the step from then to now; None if the mask has not changed."""
-        where = np.union1d(labels_before.where, numbers_before.where)
+        where = merge_sorted(labels_before.where, numbers_before.where)
         classes, numbers = labels.reshape(-1)[where], ids.reshape(-1)[where]
         earlier_classes, earlier_numbers = classes.copy(), numbers.copy()
         earlier_classes[np.searchsorted(where, labels_before.where)] = (
@@ -114,8 +118,8 @@ class Step:
         """Return whose numbers were given up since, and not by this step."""
         given_up = [
             number
-            for number in np.unique(self.numbers[0]).tolist()
-            if number and number not in alive and number not in self.gone
+            for number in present(self.numbers[0]).tolist()
+            if number not in alive and number not in self.gone
         ]
         lost: NDArray[np.bool_] = np.isin(self.numbers[0], given_up)
         return lost
@@ -123,5 +127,5 @@ class Step:
 
 def _gone(numbers: NDArray[np.uint32], alive: Container[int]) -> frozenset[int]:
     return frozenset(
-        number for number in np.unique(numbers).tolist() if number not in alive
+        number for number in present(numbers).tolist() if number not in alive
     )
