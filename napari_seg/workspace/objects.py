@@ -68,7 +68,8 @@ class Objects:
         self._of: Session | None = None
         self._task: Task | None = None
         self._stopped = threading.Event()
-        self._meanwhile: list[Change] = []
+        # What happens to the mask while its objects are found or read.
+        self._meanwhile: list[Change] | None = None
         self._told_count: int | None = None
         self._saver: ObjectsSaver | None = None
         self.write_mask: WriteMask = self._write_directly
@@ -143,6 +144,7 @@ class Objects:
         """Stop what is under way."""
         self._stopped.set()
         task, self._task = self._task, None
+        self._meanwhile = None
         if task is not None:
             task.cancel()
             self.changed.emit()
@@ -176,7 +178,7 @@ class Objects:
     def note(self, change: Change) -> None:
         """Take in a change of the mask: numbers follow it."""
         session = self._workspace.session
-        if self._task is not None:
+        if self._meanwhile is not None:
             self._meanwhile.append(change)
         if self._numbered is not None and session is not None:
             self._numbered.note(change, session.mask.labels)
@@ -360,16 +362,16 @@ class Objects:
             self._saver = ObjectsSaver(file, numbered, self._runner, failed, anew=anew)
         labels = session.mask.labels
         # What was painted while they were found, or read.
-        for change in self._meanwhile:
+        for change in self._meanwhile or ():
             numbered.note(change, labels)
-        self._meanwhile = []
+        self._meanwhile = None
         numbered.finish(labels)
         numbered.forget()
         self._save_moved()
 
     def _ended(self, ended: list[bool], error: Exception | None) -> None:
         ended.append(True)
-        self._task = None
+        self._task = self._meanwhile = None
         if error is not None:
             self._workspace.failed.emit(error)
         self.changed.emit()

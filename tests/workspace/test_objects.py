@@ -13,11 +13,13 @@ from skimage.draw import disk
 from tifffile import TiffFile, imread
 
 from napari_seg.corrections.ledger import CORRECTED, Ledger
+from napari_seg.objects.follow import is_object
 from napari_seg.objects.numbering import number_objects
 from napari_seg.workspace import ImageSource, Workspace
 from napari_seg.workspace.exports import EXPORTS, export
 from napari_seg.workspace.numbered import Numbered
 from napari_seg.workspace.object_edits import Edit, merged, split
+from napari_seg.workspace.tasks import run_inline
 from napari_seg.workspace.uncertainty import CellConfidence
 from tests.workspace.conftest import Heard
 
@@ -332,3 +334,43 @@ def test_mean_confidence_is_that_of_the_map(ready: Workspace) -> None:
             session.uncertainty, Ledger(np.zeros(session.mask.shape, np.uint8))
         )[whole]
     ).all(), "where nothing was predicted nothing is known"
+
+
+def test_numbers_follow_a_new_prediction(ready: Workspace) -> None:
+    ready.objects.find("none")
+    ids, session = ready.objects.needed(), ready.session
+    assert session is not None
+    labels = session.mask.labels.copy()
+    whole = tuple(slice(0, n) for n in labels.shape)
+    stroke(ready, whole, session.mask.reference)
+    assert not session.mask.vouched_pixels, "the model may write everywhere"
+    said = labels.copy()
+    said[:, 69:72] = 0
+    said[2:8, 2:8] = 1
+    ready.record(session.mask.predicted(whole, said))
+    ready.stroke_finished()
+    np.testing.assert_array_equal(ids > 0, is_object(session.mask.labels))
+    said[68:72, 66:74] = 1
+    number = ids[70, 63]
+    ready.record(session.mask.predicted(whole, said))
+    ready.stroke_finished()
+    assert ids[70, 63] == number
+    assert ready.objects.count == len(np.unique(ids)) - 1
+
+
+def test_a_second_viewer_sees_the_objects_and_saves_none(
+    ready: Workspace, source: ImageSource, user_home: Path
+) -> None:
+    ready.objects.find("shape")
+    expected = ready.objects.needed().copy()
+    second = Workspace(run_inline)
+    second.set_model(ready.choice)  # type: ignore[arg-type]
+    second.set_image(source)
+    assert second.begin()
+    assert second.session is not None
+    assert second.session.read_only
+    np.testing.assert_array_equal(second.objects.needed(), expected)
+    carry_out(second, second.objects.delete((70, 70)))
+    second.close()
+    reopen(ready, source)
+    np.testing.assert_array_equal(ready.objects.needed(), expected)
