@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels
@@ -16,7 +16,10 @@ from napari_seg._qt.keys import taken
 from napari_seg._qt.objects_layer import ObjectsLayer
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg.workspace import Workspace
-from napari_seg.workspace.object_edits import Edit, number_at
+
+# Objects are edited long after the dock has opened, and scikit-image takes its time.
+if TYPE_CHECKING:
+    from napari_seg.workspace.object_edits import Edit
 
 __all__ = ["KEYS", "ObjectTools"]
 
@@ -170,6 +173,8 @@ class ObjectTools(QObject):
         self, ids: NDArray[np.uint32], path: NDArray[np.float64], more: bool
     ) -> Edit | None:
         """Return the merge of what a drag has met, or of two clicks."""
+        from napari_seg.workspace.object_edits import number_at
+
         places = _along(path)
         if len(path) > 1:
             self._first = None

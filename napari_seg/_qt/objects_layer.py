@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels
@@ -14,7 +14,9 @@ from qtpy.QtCore import QTimer
 from napari_seg._qt.mask_display import Repainter
 from napari_seg._qt.mask_edits import UndoSteps, forget_steps_in, step_pixels
 from napari_seg.scoring.regions import Box
-from napari_seg.workspace.object_edits import Edit
+
+if TYPE_CHECKING:
+    from napari_seg.workspace.object_edits import Edit
 
 __all__ = ["ObjectsLayer"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -79,7 +78,6 @@ def pixels_of(
     number: int,
     point: tuple[int, ...],
     count: int,
-    accept: Callable[[Box], bool] = lambda _: True,
 ) -> tuple[NDArray[Any], ...]:
     """Return all pixels of an object, wherever its parts are.
 
@@ -93,8 +91,6 @@ def pixels_of(
         One of its pixels: the search begins there.
     count : int
         Pixels that it has: the search ends when all are found.
-    accept : callable
-        Asked before each look at a larger box; False ends the search.
 
     Returns
     -------
@@ -106,7 +102,7 @@ def pixels_of(
     while True:
         found = np.nonzero(ids[box] == number)
         everything = box_shape(box) == ids.shape
-        if len(found[0]) >= count or everything or not accept(box):
+        if len(found[0]) >= count or everything:
             break
         margin *= 2
         box = grown(box, margin, ids.shape)
