@@ -368,3 +368,19 @@ def test_the_same_numbers_are_there_again(person: Person) -> None:
     assert again is not None
     np.testing.assert_array_equal(again.data[0, :60, :60], expected[0, :60, :60])
     assert not person.failures
+
+
+def test_a_dock_that_closes_puts_the_tool_down(
+    person: Person, viewer: napari.Viewer
+) -> None:
+    draw_cells(person)
+    layer = find(person)
+    callbacks = list(viewer.mouse_drag_callbacks)
+    person.press("split_object_button")
+    assert not layer.mouse_pan
+    hands.drag(viewer, [(52, 66), (88, 66)], layer=layer)
+    person.leave()
+    hands.settle()
+    assert list(viewer.mouse_drag_callbacks) == callbacks
+    assert layer.mouse_pan
+    hands.press_key(viewer, Qt.Key.Key_Escape)
