@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_seg._qt.notify import show_info
 
-__all__ = ["Keys"]
+__all__ = ["Keys", "taken"]
 
 #: What the button of that object name is pressed with, in napari's spelling. None of
 #: them is one of napari's own in the viewer or on Image and Labels layers.
@@ -65,6 +65,11 @@ _NAPARIS = {
     "napari:toggle_selected_visibility": "Show or hide the mask",
 }
 _UNDO = (("Ctrl+Z", "Undo a stroke"), ("Ctrl+Shift+Z", "Redo it"))
+_OBJECTS = (
+    ("Shift+M", "On the layer of objects: merge"),
+    ("Shift+S", "… split"),
+    ("Shift+D", "… delete"),
+)
 _CLASSES = 10
 _ROW_HEIGHT = 24
 
@@ -103,7 +108,7 @@ class Keys:
         self._dock = dock
         self._bound: list[_Key] = []
         for key in [*self._of_buttons(), *_of_classes(choose_class)]:
-            if not _taken(viewer, key.sequence):
+            if not taken(viewer, key.sequence):
                 viewer.bind_key(key.sequence, _pressing(key.press))
                 self._bound.append(key)
 
@@ -133,7 +138,7 @@ class Keys:
             if classes:
                 span = f"{classes[0][0]} … {classes[-1][0][-1]}"
                 rows.append((span, "Paint class 0 … 9"))
-            self._sheet = _Sheet([*rows, *_naparis(), *_UNDO], self._dock)
+            self._sheet = _Sheet([*rows, *_naparis(), *_UNDO, *_OBJECTS], self._dock)
         self._sheet.show()
         self._sheet.raise_()
 
@@ -189,9 +194,9 @@ def _pressing(press: Callable[[], None]) -> Callable[[Any], None]:
     return pressed
 
 
-def _taken(viewer: Any, sequence: str) -> bool:
-    """Return whether the viewer has something else under that key."""
-    held = [*viewer.keymap, *viewer.class_keymap]
+def taken(holder: Any, sequence: str) -> bool:
+    """Return whether a viewer or a layer has something else under that key."""
+    held = [*holder.keymap, *holder.class_keymap]
     return _normal(sequence) in {_normal(str(key)) for key in held}
 
 

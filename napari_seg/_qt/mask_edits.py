@@ -24,6 +24,7 @@ from napari_seg.scoring.regions import (
     PIECE,
     Box,
     as_box,
+    intersection,
     pixels,
     relative,
     split,
@@ -37,10 +38,12 @@ __all__ = [
     "Shown",
     "UndoSteps",
     "forget_steps",
+    "forget_steps_in",
     "merged",
     "restore_steps",
     "shown",
     "step_boxes",
+    "step_pixels",
     "updated_box",
 ]
 
@@ -176,6 +179,74 @@ def _atom_box(atom: Any, shape: tuple[int, ...]) -> Box:
     if not isinstance(key, tuple):
         raise TypeError(f"an undo step at {type(key).__name__}")
     return as_box(tuple(_range(k, n) for k, n in zip(key, shape, strict=True)), shape)
+
+
+def step_pixels(
+    step: Sequence[Any], shape: tuple[int, ...], *, undone: bool
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Return which pixels an undo step has changed, and what they were before.
+
+    Parameters
+    ----------
+    step : sequence
+        From napari's list of steps to undo, or of those to redo.
+    shape : tuple of int
+        Of the array.
+    undone : bool
+        Whether it was undone just now; before that the pixels were as it had made
+        them.
+
+    Returns
+    -------
+    where : (N,) ndarray of int64
+        Places in the flattened array; each once.
+    before : (N,) ndarray
+        Their values.
+    """
+    places, values = [], []
+    # An undone step is kept backwards: its last part comes first.
+    for atom in step:
+        where, old, new = _atom_pixels(atom, shape)
+        places.append(where)
+        values.append(np.broadcast_to(new if undone else old, where.shape))
+    where, first = np.unique(np.concatenate(places), return_index=True)
+    return where, np.concatenate(values)[first]
+
+
+def _atom_pixels(
+    atom: Any, shape: tuple[int, ...]
+) -> tuple[NDArray[np.int64], Any, Any]:
+    """Return places, values before and values after of one part of an undo step."""
+    if not hasattr(atom, "slice_key"):
+        key, old, new = atom
+        at = tuple(np.asarray(k).reshape(-1) for k in key)
+        return np.ravel_multi_index(at, shape).astype(np.int64), old, new
+    box = as_box(atom.slice_key, shape)
+    inside = tuple(side.stop - side.start for side in box)
+    mask = np.ones(inside, bool) if atom.mask is None else atom.mask.reshape(inside)
+    at = tuple(i + s.start for i, s in zip(np.nonzero(mask), box, strict=True))
+    old = np.asarray(atom.old_values).reshape(-1)
+    return np.ravel_multi_index(at, shape).astype(np.int64), old, atom.new_value
+
+
+def forget_steps_in(layer: Labels, box: Box) -> None:
+    """Forget the steps to undo or redo that changed something in a box.
+
+    So are those that could be reached only through them: they, too, would write over
+    what is there now.
+    """
+    shape = tuple(layer.data.shape)
+    for name in ("_undo_history", "_redo_history"):
+        steps = getattr(layer, name, None)
+        if not isinstance(steps, deque):
+            continue
+        meets = [
+            any(intersection(part, box) for part in step_boxes(step, shape))
+            for step in steps
+        ]
+        # The last one is the next to be taken.
+        for _ in range(len(meets) - meets[::-1].index(True) if any(meets) else 0):
+            steps.popleft()
 
 
 def restore_steps(layer: Labels, strokes: Sequence[Stroke]) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from napari.layers import Image, Labels
+from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
 from napari_seg._qt.mask_layer import MaskLayer
@@ -113,6 +115,23 @@ class MaskView(QObject):
         """Take in every edit that has not been counted yet."""
         if self._mask is not None:
             self._mask.flush()
+
+    def write(
+        self, where: tuple[NDArray[np.intp], ...], classes: NDArray[np.uint8]
+    ) -> None:
+        """Correct the mask as a stroke that can be undone.
+
+        Parameters
+        ----------
+        where : tuple of (N,) ndarray of int
+            Indices along each axis.
+        classes : (N,) ndarray of uint8
+            The new labels.
+        """
+        if self.layer is not None:
+            self.flush()
+            self.layer.data_setitem(where, classes)
+            self.flush()
 
     def choose_class(self, class_id: int) -> None:
         """Paint this class from now on."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import QObject, Signal
 
+from napari_seg._qt.escape import EscapeKey
 from napari_seg._qt.mask_view import MaskView
 from napari_seg._qt.pointing import Pencil, Picker, Tool
 from napari_seg._qt.viewer_link import ViewerLink
@@ -38,6 +38,7 @@ class ReviewTools(QObject):
         self._workspace, self._link, self._mask = workspace, link, mask
         self._tool: Tool | None = None
         self._back = False
+        self._escape = EscapeKey(self.cancel)
         workspace.mask_left.connect(self.cancel)
 
     def obstacle(self) -> str:
@@ -70,29 +71,17 @@ class ReviewTools(QObject):
             return
         self._back = back
         self._tool = kind(self._link.viewer, layer, use, self.cancel)
-        QApplication.instance().installEventFilter(self)
+        # napari's own Esc would complete the polygon.
+        self._escape.listen()
         self.hintChanged.emit(kind.back_hint if back else kind.hint)
 
     def cancel(self) -> None:
         """Put the tool down, if there is one in hand."""
         tool, self._tool = self._tool, None
         if tool is not None:
-            QApplication.instance().removeEventFilter(self)
+            self._escape.stop()
             tool.put_down()
             self.hintChanged.emit("")
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Let Esc put the tool down, wherever the keyboard's focus is."""
-        # napari's own Esc would complete the polygon.
-        kind = event.type()
-        if kind not in (QEvent.Type.KeyPress, QEvent.Type.ShortcutOverride):
-            return False
-        if event.key() != Qt.Key.Key_Escape or _something_is_open():
-            return False
-        event.accept()
-        if kind == QEvent.Type.KeyPress:
-            self.cancel()
-        return True
 
     def _index(self, layer: Labels) -> tuple[int, ...]:
         assert self._workspace.session is not None
@@ -114,9 +103,3 @@ class ReviewTools(QObject):
             index = self._index(layer)
             self.cancel()
             self._workspace.review.polygon(index, corners, back=self._back)
-
-
-def _something_is_open() -> bool:
-    """Return whether Esc is for a menu or a dialog."""
-    open_one = QApplication.activePopupWidget() or QApplication.activeModalWidget()
-    return open_one is not None

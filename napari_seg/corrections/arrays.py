@@ -32,6 +32,7 @@ from napari_seg.scoring.tally import UNKNOWN
 
 __all__ = [
     "ChunkWriter",
+    "DurableStore",
     "MaskArrays",
     "create_arrays",
     "open_arrays",
@@ -58,7 +59,7 @@ def open_arrays(path: Path, shape: tuple[int, ...], read_only: bool) -> MaskArra
         If they cannot be read as such, or have another shape.
     """
     try:
-        store = _DurableStore(path, read_only=read_only)
+        store = DurableStore(path, read_only=read_only)
         group = zarr.open_group(store, mode="r" if read_only else "r+")
         arrays: MaskArrays = {name: group[name] for name in _EMPTY}
     except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
@@ -79,7 +80,7 @@ def create_arrays(path: Path, shape: tuple[int, ...]) -> MaskArrays:
     """Make the arrays of a new mask: background everywhere, nothing predicted."""
     chunks = (1,) * (len(shape) - 2) + tuple(min(_CHUNK, n) for n in shape[-2:])
     arrays: MaskArrays = {}
-    group = zarr.create_group(_DurableStore(path), overwrite=True)
+    group = zarr.create_group(DurableStore(path), overwrite=True)
     group.attrs["napari-seg"] = {
         "labels": "class ids; 255 is unknown",
         "reference": "what the model predicted; 255 is nothing yet",
@@ -224,10 +225,11 @@ class ChunkWriter:
         del self._open[key]
 
 
-class _DurableStore(LocalStore):
+class DurableStore(LocalStore):
     """A local store whose writes are atomic and flushed to disk."""
 
     async def set(self, key: str, value: Any) -> None:
+        """Write a file, whole or not at all."""
         path = self.root / key
 
         def write() -> None:
@@ -237,6 +239,7 @@ class _DurableStore(LocalStore):
         await asyncio.to_thread(write)
 
     async def delete(self, key: str) -> None:
+        """Remove a file for good."""
         # A chunk that became empty has no file; the old one must not come back.
         await super().delete(key)
         folder = (self.root / key).parent

@@ -4,7 +4,8 @@
 
     project.json          classes with colours, images, the model version in use
     project.lock          held by the viewer that may write
-    images/<id>/          mask.zarr and journal of one image (see store.py)
+    images/<id>/          mask.zarr and journal of one image (see store.py), and
+                          objects.zarr, if there are objects (see objects.py)
     windows/images/*.tif  the training set: images ...
     windows/labels/*.tif  ... and labels, 255 = unknown
     models/vNNN.safetensors, models/vNNN.json

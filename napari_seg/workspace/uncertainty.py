@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from napari_seg.corrections.ledger import ACCEPTED, Ledger
 from napari_seg.scoring.regions import Box
+from napari_seg.scoring.tally import UNKNOWN
 
-__all__ = ["CELL", "UncertaintyMap"]
+__all__ = ["CELL", "CellConfidence", "UncertaintyMap"]
 
 #: Side of a cell in pixels, and of a block in cells.
 CELL = 8
@@ -117,6 +118,39 @@ class UncertaintyMap:
                 for i, side in zip((row, column), self._shape[-2:], strict=True)
             ),
         )
+
+
+class CellConfidence:
+    """The confidence of the prediction at each pixel: that of its cell.
+
+    An array to read boxes of, none of which is in memory as a whole; NaN where nothing
+    was predicted.
+
+    Parameters
+    ----------
+    uncertainty : UncertaintyMap
+        Where the model is unsure.
+    ledger : Ledger
+        Knows where it has predicted.
+    """
+
+    def __init__(self, uncertainty: UncertaintyMap, ledger: Ledger) -> None:
+        self._density, self._ledger = uncertainty.density, ledger
+        self.shape = ledger.shape
+        self.ndim = len(self.shape)
+        self.dtype = np.dtype(np.float32)
+
+    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[np.float32]:
+        *place, rows, columns = key
+        index = tuple(place)
+        y, x = (
+            np.arange(length)[side] // CELL
+            for side, length in zip((rows, columns), self.shape[-2:], strict=True)
+        )
+        wrong = self._density[index][..., y, :][..., x]
+        said = self._ledger.reference[key] != UNKNOWN
+        sure: NDArray[np.float32] = np.where(said, 1 - wrong, np.float32(np.nan))
+        return sure
 
 
 def _grid(shape: tuple[int, ...], side: int) -> tuple[int, ...]:

@@ -406,6 +406,7 @@ class Workspace:
         """Save a change of the mask, if there is one."""
         if self.session is not None and change is not None:
             self._guarded(self.session.record, change)
+            self.objects.note(change)
             self.scores_changed.emit()
 
     def _guarded(self, action: Any, *arguments: Any) -> None:
@@ -580,7 +581,7 @@ class Workspace:
 
     def close(self) -> None:
         """Stop everything and save."""
-        self.objects.cancel()
+        self.objects.close()
         self._leave()
         self.batch.close()
         self.computers.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import napari
 import numpy as np
@@ -187,3 +188,199 @@ def test_a_closed_dock_takes_the_table_with_it(
     person.leave()
     hands.settle()
     assert "Measurements" not in viewer.window.dock_widgets
+
+
+# Edited -----------------------------------------------------------------------
+
+LEFT, RIGHT, THIRD = (0, 30, 20), (0, 30, 38), (0, 70, 70)
+
+
+def hint(person: Person) -> str:
+    return str(person.find(QLabel, "objects_hint_label").text())
+
+
+def click(person: Person, layer: Labels, place: Any, *modifiers: Any) -> None:
+    hands.click(person.viewer, place[1:], *modifiers, layer=layer)
+    # Two clicks in one place are a double click.
+    hands.settle(0.1)
+
+
+def undo(person: Person, layer: Labels) -> None:
+    person.viewer.layers.selection.active = layer
+    hands.press_key(person.viewer, "z", hands.CTRL)
+    hands.settle(0.2)
+
+
+def test_two_are_merged_by_clicks(person: Person) -> None:
+    mask = draw_cells(person)
+    assert not person.button("merge_objects_button").isEnabled()
+    layer = find(person)
+    before = layer.data.copy()
+    person.press("merge_objects_button")
+    assert person.viewer.layers.selection.active is layer
+    click(person, layer, LEFT)
+    assert f"Object {before[LEFT]}" in hint(person)
+    click(person, layer, RIGHT)
+    assert layer.data[LEFT] == layer.data[RIGHT] == before[LEFT]
+    assert person.text("objects_label") == "2 objects"
+    assert not np.array_equal(layer.data, before)
+    undo(person, layer)
+    np.testing.assert_array_equal(layer.data, before)
+    assert person.text("objects_label") == "3 objects"
+    # A drag does the same, Esc ends it.
+    zoom, centre = person.camera.zoom, person.camera.center
+    hands.drag(person.viewer, [LEFT[1:], (30, 29), RIGHT[1:]], layer=layer)
+    hands.settle(0.1)
+    assert layer.data[LEFT] == layer.data[RIGHT] == before[LEFT]
+    assert (person.camera.zoom, person.camera.center) == (zoom, centre)
+    hands.press_key(person.viewer, Qt.Key.Key_Escape)
+    assert not person.button("merge_objects_button").isChecked()
+    assert not hint(person)
+    assert mask.data.any()
+    assert not person.failures
+
+
+def test_one_is_split_at_its_waist_and_along_a_line(person: Person) -> None:
+    draw_cells(person)
+    layer = find(person)
+    before = layer.data.copy()
+    person.press("split_object_button")
+    hands.drag(person.viewer, [(52, 66), (70, 66), (88, 66)], layer=layer)
+    hands.settle(0.1)
+    # The cell goes on in the other slice, and so does the cut.
+    assert layer.data[0, 70, 75] == layer.data[1, 70, 75] == before[THIRD]
+    assert layer.data[0, 70, 61] == layer.data[1, 70, 62] == 4
+    assert "4" in hint(person)
+    np.testing.assert_array_equal(layer.data > 0, before > 0)
+    undo(person, layer)
+    np.testing.assert_array_equal(layer.data, before)
+    click(person, layer, THIRD)
+    assert "drag a line" in person.told[-1]
+    np.testing.assert_array_equal(layer.data, before)
+
+
+def test_one_is_deleted_and_comes_back(person: Person) -> None:
+    mask = draw_cells(person)
+    layer = find(person)
+    before, labels = layer.data.copy(), np.array(mask.data)
+    person.press("delete_object_button")
+    click(person, layer, LEFT)
+    gone = before == before[LEFT]
+    assert not layer.data[gone].any()
+    assert not mask.data[gone].any()
+    np.testing.assert_array_equal(mask.data[~gone], labels[~gone])
+    np.testing.assert_array_equal(person.session.mask.labels, mask.data)
+    person.check_scores()
+    undo(person, layer)
+    np.testing.assert_array_equal(layer.data, before)
+    np.testing.assert_array_equal(mask.data, labels)
+    click(person, layer, RIGHT)
+    assert not mask.data[RIGHT]
+    undo(person, mask)
+    np.testing.assert_array_equal(mask.data, labels)
+    np.testing.assert_array_equal(layer.data, before)
+    assert not person.button("delete_object_button").isChecked(), "another layer"
+    person.check_scores()
+
+
+def test_numbers_follow_the_brush(person: Person) -> None:
+    mask = draw_cells(person)
+    layer = find(person)
+    before = layer.data.copy()
+    mask.brush_size = 4
+    mask.mode = "erase"
+    hands.drag(person.viewer, [(30, 20), (30, 8)], layer=mask)
+    hands.drag(person.viewer, [(55, 70), (70, 70), (85, 70)], layer=mask)
+    hands.settle(0.2)
+    np.testing.assert_array_equal(layer.data > 0, np.asarray(mask.data) > 0)
+    assert not layer.data[LEFT]
+    assert {layer.data[0, 70, 62], layer.data[0, 70, 78]} == {before[THIRD], 4}
+    assert person.text("objects_label") == "4 objects"
+    mask.mode = "paint"
+    hands.drag(person.viewer, [(10, 80), (10, 85)], layer=mask)
+    hands.settle(0.2)
+    assert layer.data[0, 10, 82] == 5
+    for _ in range(3):
+        undo(person, mask)
+    np.testing.assert_array_equal(layer.data, before)
+    assert person.text("objects_label") == "3 objects"
+
+
+def test_the_brush_on_the_objects_corrects_the_mask(person: Person) -> None:
+    mask = draw_cells(person)
+    layer = find(person)
+    before, labels = layer.data.copy(), np.array(mask.data)
+    person.viewer.layers.selection.active = layer
+    layer.brush_size = 5
+    layer.selected_label = int(before[THIRD])
+    layer.mode = "paint"
+    hands.drag(person.viewer, [(70, 80), (70, 88)], layer=layer)
+    hands.settle(0.2)
+    assert layer.data[0, 70, 86] == before[THIRD]
+    assert mask.data[0, 70, 86] == 1
+    layer.mode = "erase"
+    hands.drag(person.viewer, [(70, 70), (70, 72)], layer=layer)
+    hands.settle(0.2)
+    assert not mask.data[0, 70, 71]
+    np.testing.assert_array_equal(layer.data > 0, np.asarray(mask.data) > 0)
+    undo(person, layer)
+    undo(person, layer)
+    np.testing.assert_array_equal(layer.data, before)
+    np.testing.assert_array_equal(mask.data, labels)
+    person.check_scores()
+
+
+def test_keys_of_the_tools_are_those_of_the_layer(person: Person) -> None:
+    mask = draw_cells(person)
+    layer = find(person)
+    hands.press_key(person.viewer, "m", hands.SHIFT)
+    assert not person.button("merge_objects_button").isChecked(), "the mask is active"
+    person.viewer.layers.selection.active = layer
+    hands.settle()
+    for key, name in (
+        ("m", "merge_objects_button"),
+        ("s", "split_object_button"),
+        ("d", "delete_object_button"),
+    ):
+        hands.press_key(person.viewer, key, hands.SHIFT)
+        assert person.button(name).isChecked()
+    person.viewer.layers.selection.active = mask
+    hands.settle(0.1)
+    assert not person.button("delete_object_button").isChecked()
+    assert not hint(person)
+
+
+def test_the_same_numbers_are_there_again(person: Person) -> None:
+    draw_cells(person)
+    layer = find(person)
+    person.press("merge_objects_button")
+    click(person, layer, LEFT)
+    click(person, layer, RIGHT)
+    expected = layer.data.copy()
+    hands.press_key(person.viewer, Qt.Key.Key_Escape)
+    # Both layers are gone, as when the viewer is closed.
+    person.viewer.layers.remove(layer)
+    person.viewer.layers.remove(person.mask)
+    hands.settle(0.2)
+    person.predict("predict_view_button")
+    person.wait(lambda: objects_layer(person) is not None)
+    again = objects_layer(person)
+    assert again is not None
+    np.testing.assert_array_equal(again.data[0, :60, :60], expected[0, :60, :60])
+    assert not person.failures
+
+
+def test_a_dock_that_closes_puts_the_tool_down(
+    person: Person, viewer: napari.Viewer
+) -> None:
+    draw_cells(person)
+    layer = find(person)
+    callbacks = list(viewer.mouse_drag_callbacks)
+    person.press("split_object_button")
+    assert not layer.mouse_pan
+    hands.drag(viewer, [(52, 66), (88, 66)], layer=layer)
+    person.leave()
+    hands.settle()
+    assert list(viewer.mouse_drag_callbacks) == callbacks
+    assert layer.mouse_pan
+    hands.press_key(viewer, Qt.Key.Key_Escape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 from superqt import QCollapsible
@@ -17,6 +19,29 @@ _SPLITS = {
 }
 
 
+#: Tools: words, object name, key, what they do.
+_TOOLS = {
+    "merge": (
+        "Merge",
+        "merge_objects_button",
+        "Shift+M",
+        "Make one object of several that you click on or drag over.",
+    ),
+    "split": (
+        "Split",
+        "split_object_button",
+        "Shift+S",
+        "Cut an object, at its waist or along a line that you draw.",
+    ),
+    "delete": (
+        "Delete",
+        "delete_object_button",
+        "Shift+D",
+        "Take an object away: its pixels become background.",
+    ),
+}
+
+
 class ObjectsPanel(Panel):
     """A collapsed section.
 
@@ -26,10 +51,13 @@ class ObjectsPanel(Panel):
         Number the objects, and how touching ones are told apart.
     tableWanted
         Show the table of measurements.
+    toolWanted : str
+        Edit objects with this tool; empty to put it down.
     """
 
     findWanted = Signal(str)
     tableWanted = Signal()
+    toolWanted = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent=parent)
@@ -51,6 +79,14 @@ class ObjectsPanel(Panel):
             "measurements_button",
             "A table with a row for each object: size, place, shape, intensity.",
         )
+        self.tools = {
+            key: button(words, name, f"{meaning} ({sequence}, on their layer)")
+            for key, (words, name, sequence, meaning) in _TOOLS.items()
+        }
+        for key, tool in self.tools.items():
+            tool.setCheckable(True)
+            tool.clicked.connect(partial(self._tool_clicked, key))
+        self.hint = small_label("objects_hint_label")
         self.told = small_label("objects_label")
         self.find.clicked.connect(
             lambda: self.findWanted.emit(self.split.currentData())
@@ -58,22 +94,27 @@ class ObjectsPanel(Panel):
         self.table.clicked.connect(self.tableWanted)
         self._lay_out()
         self.show_objects("")
+        self.show_tool("", "")
 
     def _lay_out(self) -> None:
         content = QWidget()
         column = QVBoxLayout(content)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
-        first, second = QHBoxLayout(), QHBoxLayout()
+        first, second, third = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
         label = QLabel("Touching objects:")
         label.setBuddy(self.split)
         first.addWidget(label)
         first.addWidget(self.split, 1)
         second.addWidget(self.find)
         second.addWidget(self.table)
+        for tool in self.tools.values():
+            third.addWidget(tool)
         column.addLayout(first)
         column.addLayout(second)
         column.addWidget(self.told)
+        column.addLayout(third)
+        column.addWidget(self.hint)
         section = QCollapsible("Objects")
         section.setObjectName("objects_section")
         section.layout().setContentsMargins(0, 0, 0, 0)
@@ -82,9 +123,21 @@ class ObjectsPanel(Panel):
         section.collapse(animate=False)
         self.rows.addWidget(section)
 
-    def show_gates(self, find: str) -> None:
+    def _tool_clicked(self, key: str, on: bool) -> None:
+        self.toolWanted.emit(key if on else "")
+
+    def show_gates(self, find: str, edit: str) -> None:
         """Enable the buttons, or say why they cannot work now."""
         gate(self.find, find)
+        for tool in self.tools.values():
+            gate(tool, edit)
+
+    def show_tool(self, key: str, hint: str) -> None:
+        """Show which tool is in the hand, and what to do with it."""
+        for each, tool in self.tools.items():
+            tool.setChecked(each == key)
+        self.hint.setText(hint)
+        self.hint.setVisible(bool(hint))
 
     def show_objects(self, text: str) -> None:
         """Say how many objects there are, or what is under way."""

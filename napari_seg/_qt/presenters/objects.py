@@ -6,12 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.layers import Labels
+from numpy.typing import NDArray
 from qtpy.QtWidgets import QFileDialog
 
 from napari_seg._qt.mask_view import MaskView
+from napari_seg._qt.object_tools import ObjectTools
+from napari_seg._qt.objects_layer import ObjectsLayer
 from napari_seg._qt.panels.objects import ObjectsPanel
 from napari_seg._qt.viewer_link import OWN, ViewerLink
+from napari_seg.scoring.regions import Box
 from napari_seg.workspace import Workspace
 from napari_seg.workspace.exports import save_beside
 from napari_seg.workspace.words import quantity
@@ -28,7 +33,7 @@ class ObjectsPresenter:
     """Connects :class:`ObjectsPanel` and the table with the workspace and the viewer.
 
     A user who removes the layer has no objects any more; one who edits it with napari's
-    brush, eraser or bucket edits the objects.
+    brush, eraser or bucket edits the objects, and the mask with them.
     """
 
     def __init__(
@@ -41,10 +46,16 @@ class ObjectsPresenter:
         self._panel, self._workspace = panel, workspace
         self._link, self._mask = link, mask
         self._objects = workspace.objects
-        self._layer: Labels | None = None
+        self._followed: ObjectsLayer | None = None
+        self._tools = ObjectTools(workspace, link)
+        self._tools.changed.connect(panel.show_tool)
         self._table: MeasurementsPanel | None = None
         panel.findWanted.connect(self._objects.find)
         panel.tableWanted.connect(self._open_table)
+        panel.toolWanted.connect(self._tools.take)
+        self._objects.write_mask = mask.write
+        self._objects.renumbered.connect(self._renumbered)
+        workspace.settling.connect(self._look)
         self._objects.changed.connect(self._show)
         self._objects.measured.connect(self._show_table)
         workspace.changed.connect(self._show)
@@ -55,6 +66,13 @@ class ObjectsPresenter:
     def stop(self) -> None:
         """Leave the viewer as it is."""
         self._objects.changed.disconnect(self._show)
+        self._objects.renumbered.disconnect(self._renumbered)
+        self._workspace.settling.disconnect(self._look)
+        self._tools.changed.disconnect(self._panel.show_tool)
+        self._tools.use_on(None)
+        if self._followed is not None:
+            self._followed.close()
+            self._followed = None
         self._objects.measured.disconnect(self._show_table)
         self._workspace.changed.disconnect(self._show)
         self._workspace.predicting.disconnect(self._show)
@@ -73,7 +91,7 @@ class ObjectsPresenter:
 
     def _show(self, _: Any = None) -> None:
         objects = self._objects
-        self._panel.show_gates(objects.obstacle)
+        self._panel.show_gates(objects.obstacle, objects.editing_obstacle)
         if self._table is not None:
             self._table.show_gates(objects.measuring_obstacle)
         self._panel.show_objects(self._words())
@@ -91,7 +109,7 @@ class ObjectsPresenter:
         ids, layer = self._objects.ids, self._layer
         if layer is not None and layer.data is ids:
             return
-        self._layer = None
+        self._follow(None)
         self._link.remove(layer)
         mask = self._mask.layer
         if ids is None or mask is None:
@@ -108,7 +126,7 @@ class ObjectsPresenter:
             metadata={OWN: "objects"},
         )
         layer.contour = 1
-        self._layer = layer
+        self._follow(layer)
         viewer = self._link.viewer
         viewer.add_layer(layer)
         # The mask stays the one to paint on.
@@ -116,8 +134,37 @@ class ObjectsPresenter:
 
     def _layer_removed(self, event: Any) -> None:
         if event.value is self._layer:
-            self._layer = None
+            self._follow(None)
             self._objects.forget()
+
+    @property
+    def _layer(self) -> Labels | None:
+        return None if self._followed is None else self._followed.layer
+
+    def _follow(self, layer: Labels | None) -> None:
+        """Listen to another layer, or to none."""
+        followed = self._followed
+        if followed is not None:
+            followed.look()
+        self._tools.use_on(None)
+        if followed is not None:
+            followed.close()
+        self._followed = layer and ObjectsLayer(layer, self._edited)
+        self._tools.use_on(self._followed)
+
+    def _edited(self, where: NDArray[np.int64], before: NDArray[np.uint32]) -> None:
+        layer = self._layer
+        # Objects that were found anew are no edit of those before.
+        if layer is not None and layer.data is self._objects.ids:
+            self._objects.edited(where, before, self._mask.selected_class or 1)
+
+    def _renumbered(self, box: Box) -> None:
+        if self._followed is not None:
+            self._followed.renumbered(box)
+
+    def _look(self) -> None:
+        if self._followed is not None:
+            self._followed.look()
 
     # The table ----------------------------------------------------------------
 
