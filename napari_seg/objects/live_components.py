@@ -32,7 +32,6 @@ from napari_seg.scoring.regions import (
     intersection,
     pixels,
     relative,
-    split,
     union,
 )
 from napari_seg.scoring.tally import UNKNOWN
@@ -44,6 +43,8 @@ Moved: TypeAlias = Callable[[Box, NDArray[np.bool_], int], None]
 
 #: By how much the box around a cut grows until it is known what hangs together.
 _WIDER = 4
+#: Height and width of what is looked at at once.
+_TILE = 256
 
 
 def _nobody(_box: Box, _where: NDArray[np.bool_], _sign: int) -> None:
@@ -97,8 +98,7 @@ class LiveComponents:
         self._boxes: dict[int, Box] = {}
         self._last = 0
         for place in self._places(as_box(None, labels.shape)):
-            on_step()
-            self._label_all(place)
+            self._label_all(place, on_step)
 
     def __len__(self) -> int:
         return len(self._boxes)
@@ -114,7 +114,7 @@ class LiveComponents:
             Where it may have changed; by default all of it is compared.
         """
         for place in self._places(as_box(region, self.labels.shape)):
-            for piece in split(place):
+            for piece in _tiles(place):
                 changed = changed_box(labels[piece] != self.labels[piece], piece)
                 if changed is not None:
                     self._relabel(changed, labels[changed])
@@ -131,15 +131,18 @@ class LiveComponents:
         )
         yield from product(*spans)
 
-    def _label_all(self, place: Box) -> None:
+    def _label_all(self, place: Box, on_step: Callable[[], None]) -> None:
         """Label a plane or a stack for the first time."""
         shape = _compact(box_shape(place), self._reaches)
         classes = self.labels[place].reshape(shape)
         if len(shape) == 2:
             numbers: NDArray[np.uint32] = np.zeros(shape, np.uint32)
-            rows = label_components(classes, numbers, self._countable).boxes.tolist()
-            found = [(slice(a, b), slice(c, d)) for a, b, c, d in rows]
+            rows = label_components(
+                classes, numbers, self._countable, on_block=on_step
+            ).boxes
+            found = [(slice(a, b), slice(c, d)) for a, b, c, d in rows.tolist()]
         else:
+            on_step()
             numbers = _labelled(classes, self._countable)
             found = find_objects(numbers)
         for number, inner in enumerate(found, self._last + 1):
@@ -274,6 +277,18 @@ def _numbers(ids: NDArray[Any]) -> list[int]:
     """Return the numbers that occur, without 0."""
     found: list[int] = np.unique(ids).tolist()
     return found[1:] if found and found[0] == 0 else found
+
+
+def _tiles(box: Box) -> Iterator[Box]:
+    """Cut a box, so that a long thin stroke is no large box."""
+    *others, rows, columns = box
+    for top in range(rows.start, rows.stop, _TILE):
+        for left in range(columns.start, columns.stop, _TILE):
+            yield (
+                *others,
+                slice(top, min(top + _TILE, rows.stop)),
+                slice(left, min(left + _TILE, columns.stop)),
+            )
 
 
 def _compact(shape: tuple[int, ...], reaches: list[bool]) -> tuple[int, ...]:

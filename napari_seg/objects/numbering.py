@@ -21,6 +21,7 @@ def number_objects(
     leading: str,
     split: Split = "shape",
     *,
+    countable: NDArray[np.bool_] | None = None,
     smallest: int = SMALLEST,
     on_block: Callable[[], None] = lambda: None,
 ) -> NDArray[np.uint32]:
@@ -36,6 +37,8 @@ def number_objects(
     split : str
         ``none``, what is connected is one object, diagonals and Z included; ``shape``,
         it is cut at its waists.
+    countable : (256,) ndarray of bool, optional
+        Of which classes there are objects; by default of all but the background.
     smallest : int
         Objects that were cut are left out if they have fewer pixels in a plane.
     on_block : callable
@@ -53,9 +56,10 @@ def number_objects(
     """
     if split == "none":
         known = np.asarray(labels)
-        return label_objects(np.where(known == UNKNOWN, 0, known), leading)[0]
+        wanted = known != UNKNOWN if countable is None else countable[known]
+        return label_objects(np.where(wanted, known, 0), leading)[0]
     ids: NDArray[np.uint32] = find_objects(
-        labels, split, smallest=smallest, on_block=on_block
+        labels, split, countable=countable, smallest=smallest, on_block=on_block
     )
     if "Z" not in leading:
         return ids

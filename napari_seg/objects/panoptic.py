@@ -106,6 +106,19 @@ class PanopticScore:
                 self._know(self._known, piece, known(piece))
         self._matching.settle()
 
+    def differing(
+        self, prediction: NDArray[np.uint8], truth: NDArray[np.uint8], region: Box
+    ) -> int:
+        """Return in how many pixels of a region the masks are others than last time."""
+        return sum(
+            int(np.count_nonzero(mask[piece] != seen[piece]))
+            for mask, seen in (
+                (prediction, self._predicted.labels),
+                (truth, self._true.labels),
+            )
+            for piece in split(region)
+        )
+
     def _know(
         self, known: NDArray[np.bool_], piece: Box, now: NDArray[np.bool_]
     ) -> None:

@@ -86,8 +86,7 @@ class Objects:
             return
         self._workspace.settling.emit()
         stopped = self._stopped = threading.Event()
-        labels, leading = session.mask.labels, session.reading.leading
-        self._start(_find(labels, leading, split, stopped), self._found)
+        self._start(_find(session, split, stopped), self._found)
 
     def measure(self) -> None:
         """Measure the objects: :attr:`measured` tells the table."""
@@ -165,16 +164,16 @@ def _check(stopped: threading.Event, *_: Any) -> None:
         raise _Stopped
 
 
-def _find(
-    labels: NDArray[np.uint8], leading: str, split: Split, stopped: threading.Event
-) -> Job:
+def _find(session: Session, split: Split, stopped: threading.Event) -> Job:
     # Late, since scikit-image takes its time to load.
     from napari_seg.objects.numbering import number_objects
 
+    labels, leading = session.mask.labels, session.reading.leading
+    countable = session.countable
     with suppress(_Stopped):
         # A copy, since the user may go on painting; here, where nobody waits for it.
         mask, check = labels.copy(), partial(_check, stopped)
-        ids = number_objects(mask, leading, split, on_block=check)
+        ids = number_objects(mask, leading, split, countable=countable, on_block=check)
         yield ids, int(ids.max(initial=0))
 
 
