@@ -29,7 +29,7 @@ class PanopticScore:
 
     Equal to :func:`napari_seg.score_objects` on the connected components of both
     masks, as of the last update.  Matched are the objects that an edit touched, and no
-    others.  Memory is 10 bytes per pixel, 11 with `known`, and about 1.5 kB for each
+    others.  Memory is 10 bytes per pixel, 11 with `known`, and about 1 kB for each
     object.  It may be made on any thread, and is then used on one.
 
     Parameters
