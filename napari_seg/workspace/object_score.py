@@ -244,6 +244,9 @@ class ObjectScore:
             ended.append(True)
             self._task = None
             if error is not None:
+                # It would fail again.
+                self.wanted = False
+                self.forget()
                 self._workspace.failed.emit(error)
             self.changed.emit()
 

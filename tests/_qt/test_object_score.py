@@ -10,9 +10,10 @@ import napari
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QCheckBox, QListWidget, QTableWidget
+from qtpy.QtWidgets import QApplication, QCheckBox, QListWidget, QTableWidget, QWidget
 from scipy.ndimage import center_of_mass
 from skimage.morphology import dilation, disk
 
@@ -128,14 +129,36 @@ def test_an_object_that_is_erased_costs_what_one_object_costs(person: Person) ->
     assert table.isColumnHidden(5)
 
 
-def click_mark(person: Person, row: int) -> None:
+def mark(person: Person, row: int) -> tuple[QWidget, QPoint]:
+    """Return where the mark of a class is, and in what."""
     rows: QListWidget = person.find(QListWidget, "class_list")
     person.dock._scroll.ensureWidgetVisible(rows)
     hands.settle()
     box = rows.visualItemRect(rows.item(row))
     place = box.center()
     place.setX(box.right() - 8)
-    QTest.mouseClick(rows.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    return rows.viewport(), place
+
+
+def click_mark(person: Person, row: int) -> None:
+    where, place = mark(person, row)
+    QTest.mouseClick(where, Qt.MouseButton.LeftButton, pos=place)
+    hands.settle(0.1)
+
+
+def double_click_mark(person: Person, row: int) -> None:
+    where, place = mark(person, row)
+    left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+    at, screen = QPointF(place), QPointF(where.mapToGlobal(place))
+    for kind, held in (
+        (QEvent.Type.MouseButtonPress, left),
+        (QEvent.Type.MouseButtonRelease, none),
+        (QEvent.Type.MouseButtonDblClick, left),
+        (QEvent.Type.MouseButtonRelease, none),
+    ):
+        modifiers = Qt.KeyboardModifier.NoModifier
+        event = QMouseEvent(kind, at, at, screen, left, held, modifiers)
+        QApplication.sendEvent(where, event)
     hands.settle(0.1)
 
 
@@ -146,6 +169,9 @@ def test_a_class_without_objects_has_no_scores_of_objects(person: Person) -> Non
     person.mask.refresh()
     assert shown(person)["debris"] == ("0.000", "0.000")
     click_mark(person, 2)
+    assert not person.session.countable[2]
+    # Two quick clicks are two clicks, and no wish for another name.
+    double_click_mark(person, 2)
     assert not person.session.countable[2]
     assert shown(person)["debris"] == ("–", "–")
     assert "not countable" in table_of(person).item(2, 4).toolTip()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from skimage.draw import disk
 
 from napari_seg import score_objects
+from napari_seg.objects import panoptic
 from napari_seg.objects.connected import label_objects
 from napari_seg.workspace import ImageSource, Workspace, object_score
 from napari_seg.workspace.exports import export, scores_as_csv
@@ -257,6 +258,20 @@ def test_a_large_change_is_counted_beside(
     ready.stroke_finished()
     late.go_on()
     assert shown(ready)["ap50"] == [None, 0.75]
+
+
+def test_what_fails_is_told_and_not_tried_again(
+    ready: Workspace, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError("too little")
+
+    monkeypatch.setattr(panoptic, "PanopticScore", fail)
+    ready.object_score.want(True)
+    ready.changed.emit()
+    assert [str(each) for each in heard.failures] == ["too little"]
+    assert not ready.object_score.wanted
+    assert not ready.object_score.reason
 
 
 def test_whoever_changes_his_mind_ends_it(ready: Workspace) -> None:

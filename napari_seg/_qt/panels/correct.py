@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
+from qtpy.QtGui import QColor, QIcon, QKeyEvent, QMouseEvent, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QListWidget, QListWidgetItem
 
 from napari_seg._qt.panels.bar import Bar
@@ -51,7 +51,15 @@ class _ClassList(QListWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self.marks = CountableMarks(self)
         self.doubleClicked.connect(lambda at: self.renameWanted.emit(at.row()))
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        """Take two quick clicks on a mark for what they are."""
+        if self.marks.holds(event.pos()):
+            self.mousePressEvent(event)
+        else:
+            super().mouseDoubleClickEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_F2:
@@ -89,8 +97,7 @@ class CorrectPanel(Panel):
         self.classes.currentRowChanged.connect(self._chosen)
         self.classes.renameWanted.connect(self.renameWanted)
         self.classes.itemChanged.connect(self._ticked)
-        self.marks = CountableMarks(self.classes)
-        self.marks.toggled.connect(self.countableWanted)
+        self.classes.marks.toggled.connect(self.countableWanted)
         self.add = button("+", "add_class_button", "Add a class.")
         self.add.setAccessibleName("Add a class")
         self.add.setFixedWidth(28)

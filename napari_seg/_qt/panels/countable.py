@@ -73,6 +73,12 @@ class CountableMarks(QObject):
         action.toggled.connect(lambda on: self.toggled.emit(row, on))
         return menu
 
+    def holds(self, place: QPoint) -> bool:
+        """Return whether a place of the list is on a mark."""
+        index = self._rows.indexAt(place)
+        marked = index.isValid() and index.data(COUNTABLE) is not None
+        return marked and _mark(self._rows.visualRect(index)).contains(place)
+
     def _toggle(self, index: QModelIndex) -> None:
         self.toggled.emit(index.row(), not index.data(COUNTABLE))
 
