@@ -29,11 +29,14 @@ class ProjectClass:
         "#rrggbb", or empty.
     earlier : tuple of str
         Names that it had before; models may still use them.
+    countable : bool
+        Whether its pixels are objects, one beside the other.
     """
 
     name: str
     color: str
     earlier: tuple[str, ...] = ()
+    countable: bool = True
 
 
 @dataclass(frozen=True)

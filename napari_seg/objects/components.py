@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,7 @@ def label_components(
     out: Any,
     countable: NDArray[np.bool_] | None = None,
     side: int = BLOCK,
+    on_block: Callable[[], None] = lambda: None,
 ) -> Components:
     """Give each set of connected pixels of one class a number.
 
@@ -73,6 +74,8 @@ def label_components(
         Of which classes objects are wanted; by default all but the background.
     side : int
         Height and width of a block.
+    on_block : callable
+        Called before each block.
 
     Returns
     -------
@@ -85,6 +88,7 @@ def label_components(
     for box in blocks(labels.shape, side):
         out[box] = 0
     for box in blocks(labels.shape, side):
+        on_block()
         part = np.asarray(labels[box])
         part = np.where(wanted[part], part, 0)
         numbers = label(part, connectivity=2).astype(np.int64)

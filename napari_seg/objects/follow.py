@@ -67,10 +67,12 @@ class Renumbered:
     last: int
 
 
-def is_object(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def is_object(
+    labels: NDArray[np.uint8], countable: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
     """Return which pixels of a mask can be a part of an object."""
     known: NDArray[np.bool_] = (labels != 0) & (labels != UNKNOWN)
-    return known
+    return known if countable is None else known & countable[labels]
 
 
 def follow(
@@ -80,6 +82,7 @@ def follow(
     before: NDArray[np.uint8],
     last: int,
     leading: str = "",
+    countable: NDArray[np.bool_] | None = None,
 ) -> Renumbered:
     """Bring the numbers of objects up to date after an edit of their mask.
 
@@ -97,6 +100,8 @@ def follow(
         The highest number that was ever given.
     leading : str
         Letters of the axes before Y and X.
+    countable : (256,) ndarray of bool, optional
+        Of which classes there are objects; by default of all but the background.
 
     Notes
     -----
@@ -108,7 +113,7 @@ def follow(
         now = labels[place][box[-2:]]
         part = changed_box(before[at] != now, box[-2:])
         if part is not None:
-            plane = _Plane(ids, labels, place, leading, last, done)
+            plane = _Plane(ids, labels, place, leading, last, done, countable)
             plane.follow(part, before[at][relative(part, box[-2:])])
             last = plane.last
     where = [np.zeros(0, np.int64), *(each for each, _ in done)]
@@ -117,7 +122,11 @@ def follow(
 
 
 def reconcile(
-    ids: NDArray[np.uint32], labels: NDArray[np.uint8], last: int, leading: str = ""
+    ids: NDArray[np.uint32],
+    labels: NDArray[np.uint8],
+    last: int,
+    leading: str = "",
+    countable: NDArray[np.bool_] | None = None,
 ) -> Renumbered:
     """Bring numbers up to date with a mask that was edited without them.
 
@@ -125,13 +134,13 @@ def reconcile(
 
     Parameters
     ----------
-    ids, labels, last, leading
+    ids, labels, last, leading, countable
         As :func:`follow` takes them.
     """
     found = []
     for box in split(as_box(None, ids.shape), BLOCK**2):
         now = labels[box]
-        numbered, known = ids[box] > 0, is_object(now)
+        numbered, known = ids[box] > 0, is_object(now, countable)
         missing = known & ~numbered
         wrong = (numbered & ~known) | missing
         if not wrong.any():
@@ -142,7 +151,9 @@ def reconcile(
             speck = np.bincount(groups.ravel()) < SMALLEST
             kept = speck[groups] & missing[place]
             before[place][kept] = now[place][kept]
-        renumbered = follow(ids, labels, box, before.astype(np.uint8), last, leading)
+        renumbered = follow(
+            ids, labels, box, before.astype(np.uint8), last, leading, countable
+        )
         found.append(renumbered)
         last = renumbered.last
     if not found:
@@ -178,6 +189,7 @@ class _Plane:
     leading: str
     last: int
     done: list[tuple[NDArray[np.int64], NDArray[np.uint32]]]
+    countable: NDArray[np.bool_] | None
 
     def follow(self, box: Box, before: NDArray[np.uint8]) -> None:
         """Follow an edit of a box of the plane."""
@@ -222,7 +234,7 @@ class _Plane:
     ) -> None:
         """Give each pixel that needs a number one."""
         ids = self.ids[self.place][around]
-        without = is_object(now) & (ids == 0)
+        without = is_object(now, self.countable) & (ids == 0)
         groups = label(np.where(without, now, 0), connectivity=2)
         wanted = present(groups[changed & without])
         if not len(wanted):

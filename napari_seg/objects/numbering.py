@@ -22,6 +22,7 @@ def number_objects(
     split: Split = "shape",
     *,
     maps: Any = None,
+    countable: NDArray[np.bool_] | None = None,
     smallest: int = SMALLEST,
     on_block: Callable[[], None] = lambda: None,
 ) -> NDArray[np.uint32]:
@@ -39,6 +40,8 @@ def number_objects(
         it is cut at its waists; ``model``, as an object head says.
     maps : (..., 3, Y, X) array of float, optional
         What the object head says; needed for ``model``.
+    countable : (256,) ndarray of bool, optional
+        Of which classes there are objects; by default of all but the background.
     smallest : int
         Objects that were cut are left out if they have fewer pixels in a plane.
     on_block : callable
@@ -56,9 +59,15 @@ def number_objects(
     """
     if split == "none":
         known = np.asarray(labels)
-        return label_objects(np.where(known == UNKNOWN, 0, known), leading)[0]
+        wanted = known != UNKNOWN if countable is None else countable[known]
+        return label_objects(np.where(wanted, known, 0), leading)[0]
     ids: NDArray[np.uint32] = find_objects(
-        labels, split, maps=maps, smallest=smallest, on_block=on_block
+        labels,
+        split,
+        maps=maps,
+        countable=countable,
+        smallest=smallest,
+        on_block=on_block,
     )
     if "Z" not in leading:
         return ids

@@ -30,6 +30,20 @@ class ClassNames:
     def __init__(self, names: Iterable[str]) -> None:
         self.names = list(names)
         self._present: dict[str, str] = {}
+        self._uncounted: set[str] = set()
+
+    @property
+    def countable(self) -> tuple[bool, ...]:
+        """Of which classes there are objects; the background never has any."""
+        return tuple(
+            class_id > 0 and name not in self._uncounted
+            for class_id, name in enumerate(self.names)
+        )
+
+    def set_countable(self, class_id: int, countable: bool) -> None:
+        """Say whether the pixels of a class are objects, one beside the other."""
+        change = self._uncounted.discard if countable else self._uncounted.add
+        change(self.names[class_id])
 
     def known(self, names: Sequence[str]) -> bool:
         """Whether a model's classes are the first ones of these."""
@@ -64,7 +78,11 @@ class ClassNames:
         # Its own former name may come back.
         if self._present.get(new) == old:
             del self._present[new]
-        self.names[class_id] = new = self._checked(new)
+        new = self._checked(new)
+        countable = old not in self._uncounted
+        self.set_countable(class_id, True)
+        self.names[class_id] = new
+        self.set_countable(class_id, countable)
         former = [past for past, now in self._present.items() if now == old]
         self._present |= dict.fromkeys([*former, old], new)
 
@@ -86,8 +104,9 @@ class ClassNames:
                 name,
                 "",
                 tuple(old for old, new in self._present.items() if new == name),
+                countable,
             )
-            for name in self.names
+            for name, countable in zip(self.names, self.countable, strict=True)
         ]
 
     def adopt(self, saved: Sequence[ProjectClass]) -> bool:
@@ -97,4 +116,5 @@ class ClassNames:
         if not other.known(self.names):
             return False
         self.names, self._present = other.names, other._present
+        self._uncounted = {entry.name for entry in saved if not entry.countable}
         return True

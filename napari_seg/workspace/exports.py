@@ -11,11 +11,16 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_seg.corrections.durable import write_atomically
 from napari_seg.errors import InputError, NapariSegError, StorageError
 from napari_seg.exchange.exchanged import Exchanged, Kind
 from napari_seg.exchange.formats import FORMATS, write
+from napari_seg.exchange.objects import classes_of
 from napari_seg.models.spec import Normalization
+from napari_seg.scoring.confusion import mean_present
 from napari_seg.workspace.lesson import save_training_windows, vouched_planes
 from napari_seg.workspace.tasks import Job
 from napari_seg.workspace.workspace import Workspace
@@ -106,15 +111,33 @@ def scores_as_csv(workspace: Workspace) -> str:
         raise InputError("There are no scores yet: press Predict view first.")
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow(["image", "scope", "class", "iou", "dice", "pixels"])
+    head = ["image", "scope", "class", "iou", "dice", "pixels"]
+    table.writerow([*head, "pq", "sq", "rq", "ap50"])
     image, scope = session.source.name, workspace.scope
-    for name, iou, dice, pixels in zip(
-        session.classes, scores.iou, scores.dice, scores.truth_pixels, strict=True
+    *objects, mean_of_objects = _object_rows(workspace, len(session.classes))
+    for name, iou, dice, pixels, more in zip(
+        session.classes,
+        scores.iou,
+        scores.dice,
+        scores.truth_pixels,
+        objects,
+        strict=True,
     ):
-        table.writerow([image, scope, name, _cell(iou), _cell(dice), int(pixels)])
+        row = [image, scope, name, _cell(iou), _cell(dice), int(pixels)]
+        table.writerow([*row, *more])
     mean = [_cell(scores.mean_iou), _cell(scores.mean_dice), scores.pixels]
-    table.writerow([image, scope, "mean", *mean])
+    table.writerow([image, scope, "mean", *mean, *mean_of_objects])
     return text.getvalue()
+
+
+def _object_rows(workspace: Workspace, classes: int) -> list[list[str]]:
+    """Return the cells of PQ, SQ, RQ and AP for each class and the mean."""
+    scores = workspace.object_score.scores
+    if scores is None:
+        return [[""] * 4] * (classes + 1)
+    columns = (scores.pq, scores.sq, scores.rq, scores.ap)
+    rows = [[_cell(column[i]) for column in columns] for i in range(classes)]
+    return [*rows, [_cell(mean_present(column)) for column in columns]]
 
 
 def _cell(value: float) -> str:
@@ -175,10 +198,27 @@ def _exchanged(workspace: Workspace, kind: Kind) -> Exchanged:
     )
 
 
+def _leave_out_uncounted(content: Exchanged, countable: NDArray[np.bool_]) -> None:
+    """Take the objects of classes that are not countable any more out of a copy."""
+    if content.ids is None or content.labels is None:
+        return
+    classes = classes_of(content.ids, content.labels)
+    gone = [i for i, kind in classes.items() if kind and not countable[kind]]
+    if gone:
+        content.ids[np.isin(content.ids, gone)] = 0
+
+
 def _writer(key: str, kind: Kind) -> Callable[[Workspace, Path], Callable[[], Any]]:
     def write_format(workspace: Workspace, path: Path) -> Callable[[], Any]:
-        content = _exchanged(workspace, kind)
-        return lambda: write(path, content, format=key, kind=kind)
+        content, session = _exchanged(workspace, kind), workspace.session
+        assert session is not None
+        countable = session.countable
+
+        def write_it() -> None:
+            _leave_out_uncounted(content, countable)
+            write(path, content, format=key, kind=kind)
+
+        return write_it
 
     return write_format
 

@@ -36,9 +36,13 @@ class Numbered:
         Letters of the axes before Y and X.
     last : int
         The highest number that was ever given.
+    countable : (256,) ndarray of bool, optional
+        Of which classes there are objects; by default of all but the background.
 
     Attributes
     ----------
+    countable : (256,) ndarray of bool or None
+        As above; it may be changed at any time.
     areas : dict
         Pixels of each object that there is.
     moved : list of ndarray
@@ -46,8 +50,14 @@ class Numbered:
         it.
     """
 
-    def __init__(self, ids: NDArray[np.uint32], leading: str, last: int = 0) -> None:
-        self.ids, self.leading = ids, leading
+    def __init__(
+        self,
+        ids: NDArray[np.uint32],
+        leading: str,
+        last: int = 0,
+        countable: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.ids, self.leading, self.countable = ids, leading, countable
         numbers, counts = counted(ids)
         self.areas = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
         self.last = max(last, *self.areas, 0)
@@ -133,7 +143,15 @@ class Numbered:
     def _follow(
         self, box: Box, before: NDArray[np.uint8], labels: NDArray[np.uint8]
     ) -> Marks:
-        done = follow(self.ids, labels, box, before, self.last, self.leading)
+        done = follow(
+            self.ids,
+            labels,
+            box,
+            before,
+            self.last,
+            self.leading,
+            self.countable,
+        )
         return self._account(done)
 
     def _account(self, done: Renumbered) -> Marks:

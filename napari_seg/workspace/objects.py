@@ -125,11 +125,8 @@ class Objects:
             return
         self._workspace.settling.emit()
         stopped = self._stopped = threading.Event()
-        labels, leading = session.mask.labels, session.reading.leading
         self._meanwhile = []
-        self._start(
-            _find(labels, leading, split, stopped), partial(self._found, session)
-        )
+        self._start(_find(session, split, stopped), partial(self._found, session))
 
     def measure(self) -> None:
         """Measure the objects: :attr:`measured` tells the table."""
@@ -181,6 +178,7 @@ class Objects:
         if self._meanwhile is not None:
             self._meanwhile.append(change)
         if self._numbered is not None and session is not None:
+            self._numbered.countable = session.countable
             self._numbered.note(change, session.mask.labels)
             self._tell()
 
@@ -303,10 +301,7 @@ class Objects:
         self.forget()
         self._of = session
         self._meanwhile = []
-        self._start(
-            _read(file, session.mask.labels, session.reading.leading),
-            partial(self._found, session, anew=False),
-        )
+        self._start(_read(file, session), partial(self._found, session, anew=False))
 
     def _save_moved(self, now: bool = False) -> None:
         """Save what has changed, beside the main thread or before this returns."""
@@ -393,28 +388,30 @@ def _check(stopped: threading.Event, *_: Any) -> None:
         raise _Stopped
 
 
-def _find(
-    labels: NDArray[np.uint8], leading: str, split: Split, stopped: threading.Event
-) -> Job:
+def _find(session: Session, split: Split, stopped: threading.Event) -> Job:
     from napari_seg.objects.numbering import number_objects
     from napari_seg.workspace.numbered import Numbered
 
+    labels, leading = session.mask.labels, session.reading.leading
+    countable = session.countable
     with suppress(_Stopped):
         # A copy, since the user may go on painting; here, where nobody waits for it.
         mask, check = labels.copy(), partial(_check, stopped)
-        ids = number_objects(mask, leading, split, on_block=check)
-        yield Numbered(ids, leading)
+        ids = number_objects(mask, leading, split, countable=countable, on_block=check)
+        yield Numbered(ids, leading, countable=countable)
 
 
-def _read(file: ObjectsFile, labels: NDArray[np.uint8], leading: str) -> Job:
+def _read(file: ObjectsFile, session: Session) -> Job:
     from napari_seg.objects.follow import reconcile
     from napari_seg.workspace.numbered import Numbered
 
+    labels, leading = session.mask.labels, session.reading.leading
+    countable = session.countable
     stored = file.load()
     if stored is not None:
         # A crash, or a program that knows no objects, has left them behind the mask.
-        done = reconcile(stored.ids, labels, stored.last, leading)
-        numbered = Numbered(stored.ids, leading, done.last)
+        done = reconcile(stored.ids, labels, stored.last, leading, countable)
+        numbered = Numbered(stored.ids, leading, done.last, countable)
         numbered.moved.append(done.where)
         yield numbered
 

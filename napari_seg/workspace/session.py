@@ -20,7 +20,7 @@ from napari_seg.corrections.versions import ModelVersion
 from napari_seg.errors import InputError
 from napari_seg.inference.axes import AxesReading, as_array, is_lazy
 from napari_seg.inference.heap import share_heaps
-from napari_seg.scoring.confusion import Scores
+from napari_seg.scoring.confusion import UNKNOWN, Scores
 from napari_seg.workspace.classes import ClassNames
 from napari_seg.workspace.diary import Diary
 from napari_seg.workspace.history import ScoreHistory
@@ -202,6 +202,11 @@ class Session:
         return True
 
     @property
+    def slice_index(self) -> tuple[int, ...] | None:
+        """The plane of the scope "slice", None before one was looked at."""
+        return self._slice
+
+    @property
     def uncertain(self) -> bool:
         """Whether the model has said how sure it is of something."""
         return self.uncertainty is not None and self.uncertainty.known
@@ -255,6 +260,20 @@ class Session:
         """Names of the classes in the order of the ids."""
         return self._classes.names
 
+    @property
+    def countable(self) -> NDArray[np.bool_]:
+        """Of which labels there are objects, (256,); of those without a class, too."""
+        wanted = np.ones(UNKNOWN + 1, bool)
+        own = self._classes.countable
+        wanted[: len(own)] = own
+        wanted[UNKNOWN] = False
+        return wanted
+
+    def set_countable(self, class_id: int, countable: bool) -> None:
+        """Say whether the pixels of a class are objects, one beside the other."""
+        self._classes.set_countable(class_id, countable)
+        self._save_classes()
+
     def classes_to_train(self, names: Sequence[str]) -> list[str]:
         """Return the classes for a model that has `names`: these, and what it lacks."""
         return self._classes.to_train(names)
@@ -284,6 +303,9 @@ class Session:
     def _classes_changed(self) -> None:
         if self.ledger is not None:
             self.ledger.set_classes(len(self.classes))
+        self._save_classes()
+
+    def _save_classes(self) -> None:
         if self._project is not None and not self._project.read_only:
             self._project.set_classes(self._classes.saved())
 

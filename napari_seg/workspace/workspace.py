@@ -29,6 +29,7 @@ from napari_seg.workspace.comparison import Comparison
 from napari_seg.workspace.computers import Computers
 from napari_seg.workspace.coverage import Coverage
 from napari_seg.workspace.lesson import Lesson, add_version
+from napari_seg.workspace.object_score import ObjectScore
 from napari_seg.workspace.objects import Objects
 from napari_seg.workspace.past import Past
 from napari_seg.workspace.prediction import Predictor, Progress
@@ -109,6 +110,7 @@ class Workspace:
         self.computers = Computers(self, runner)
         self.batch = Batch(self, runner)
         self.objects = Objects(self, runner)
+        self.object_score = ObjectScore(self, runner)
         self.source: ImageSource | None = None
         self.choice: ModelChoice | None = None
         self.session: Session | None = None
@@ -383,6 +385,12 @@ class Workspace:
             self.changed.emit()
             self.scores_changed.emit()
 
+    def set_countable(self, class_id: int, countable: bool) -> None:
+        """Say whether the pixels of a class are objects, one beside the other."""
+        if self.session is not None:
+            self._guarded(self.session.set_countable, class_id, countable)
+            self.changed.emit()
+
     def set_scope(self, scope: Scope) -> None:
         """Score another part of the mask."""
         self.scope = scope
@@ -407,6 +415,7 @@ class Workspace:
         if self.session is not None and change is not None:
             self._guarded(self.session.record, change)
             self.objects.note(change)
+            self.object_score.follow(change)
             self.scores_changed.emit()
 
     def _guarded(self, action: Any, *arguments: Any) -> None:
@@ -582,6 +591,7 @@ class Workspace:
     def close(self) -> None:
         """Stop everything and save."""
         self.objects.close()
+        self.object_score.forget()
         self._leave()
         self.batch.close()
         self.computers.close()

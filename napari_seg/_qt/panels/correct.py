@@ -8,11 +8,12 @@ from html import escape
 from pathlib import Path
 
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
+from qtpy.QtGui import QColor, QIcon, QKeyEvent, QMouseEvent, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QListWidget, QListWidgetItem
 
 from napari_seg._qt.panels.bar import Bar
 from napari_seg._qt.panels.common import Panel, button, gate, link, small_label
+from napari_seg._qt.panels.countable import COUNTABLE, CountableMarks
 from napari_seg._qt.panels.review import ReviewButtons
 from napari_seg.workspace.words import quantity
 
@@ -33,6 +34,7 @@ class ClassRow:
     pixels: int | None
     share: float = 0.0
     visible: bool = True
+    countable: bool = True
 
     def text(self, class_id: int) -> str:
         """Return the class as a line: id, name, share of the mask, pixels."""
@@ -49,7 +51,15 @@ class _ClassList(QListWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self.marks = CountableMarks(self)
         self.doubleClicked.connect(lambda at: self.renameWanted.emit(at.row()))
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        """Take two quick clicks on a mark for what they are."""
+        if self.marks.holds(event.pos()):
+            self.mousePressEvent(event)
+        else:
+            super().mouseDoubleClickEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_F2:
@@ -64,6 +74,7 @@ class CorrectPanel(Panel):
     classChosen = Signal(int)
     classShown = Signal(int, bool)
     classAddWanted = Signal()
+    countableWanted = Signal(int, bool)
     renameWanted = Signal(int)
     nextWanted = Signal()
     uncertaintyWanted = Signal(bool)
@@ -78,13 +89,15 @@ class CorrectPanel(Panel):
         self.classes.setAccessibleName("Classes")
         self.classes.setToolTip(
             "Choose what the brush paints (Alt+0 … Alt+9). Tick a class to show it in "
-            "the mask. Double-click, or press F2, to rename."
+            "the mask, click on # to count its objects or not. Double-click, or press "
+            "F2, to rename."
         )
         self.classes.setUniformItemSizes(True)
         self.classes.setIconSize(QSize(14, 14))
         self.classes.currentRowChanged.connect(self._chosen)
         self.classes.renameWanted.connect(self.renameWanted)
         self.classes.itemChanged.connect(self._ticked)
+        self.classes.marks.toggled.connect(self.countableWanted)
         self.add = button("+", "add_class_button", "Add a class.")
         self.add.setAccessibleName("Add a class")
         self.add.setFixedWidth(28)
@@ -166,6 +179,7 @@ class CorrectPanel(Panel):
             if class_id == 0:
                 item.setFlags(item.flags() & ~Qt.ItemFlag.ItemIsUserCheckable)
             item.setIcon(_swatch(row.color))
+            item.setData(COUNTABLE, row.countable if class_id else None)
         self.classes.setCurrentRow(chosen if chosen < len(rows) else -1)
         self.classes.blockSignals(False)
         visible = min(max(len(rows), 2), _MOST_ROWS)

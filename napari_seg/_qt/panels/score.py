@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isnan
 
 from qtpy.QtCore import QModelIndex, QRectF, Qt, Signal
-from qtpy.QtGui import QColor, QPainter
+from qtpy.QtGui import QColor, QPainter, QResizeEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -19,6 +19,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_seg._qt.panels.common import Panel, small_label
+from napari_seg._qt.panels.object_cells import (
+    OBJECT_COLUMNS,
+    ObjectCell,
+    object_check,
+)
 from napari_seg._qt.plots import CurvePlot
 from napari_seg.scoring.confusion import Scores
 from napari_seg.workspace.words import quantity
@@ -40,7 +45,10 @@ SCOPES = {
         "Only the slice on the screen; optimistic, as the whole image is.",
     ),
 }
-_COLUMNS = ("Class", "IoU", "Dice", "Pixels")
+_COLUMNS = ("Class", "IoU", "Dice", "Pixels", *OBJECT_COLUMNS)
+_PIXEL_SCORES, _PIXELS = (1, 2), 3
+#: The columns that are there on demand.
+_OBJECTS = range(4, 4 + len(OBJECT_COLUMNS))
 _ROW_HEIGHT = 22
 _MOST_ROWS = 7
 _BAR = Qt.ItemDataRole.UserRole
@@ -66,6 +74,7 @@ class ScorePanel(Panel):
     """The live score: a table, what it counts, and its curve over the strokes."""
 
     scopeChosen = Signal(str)
+    objectsWanted = Signal(bool)
 
     def __init__(self) -> None:
         super().__init__("Score")
@@ -89,6 +98,10 @@ class ScorePanel(Panel):
         row.addWidget(QLabel("Model vs mask in"))
         row.addWidget(self.scope, 1)
         self.rows.addLayout(row)
+        self.objects = object_check()
+        self.objects.clicked.connect(self.objectsWanted)
+        # No wider than its words: a click beside them would do nothing.
+        self.rows.addWidget(self.objects, alignment=Qt.AlignmentFlag.AlignLeft)
         self.table = QTableWidget(0, len(_COLUMNS))
         self.table.setObjectName("score_table")
         self.table.setAccessibleName("Scores")
@@ -102,8 +115,12 @@ class ScorePanel(Panel):
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         header.setHighlightSections(False)
+        # All scores stand side by side.
+        header.moveSection(_PIXELS, len(_COLUMNS) - 1)
+        for column, meaning in zip(_OBJECTS, OBJECT_COLUMNS.values(), strict=True):
+            self.table.horizontalHeaderItem(column).setToolTip(meaning)
         self._bars = _Bar(self.table)
-        for column in (1, 2):
+        for column in (*_PIXEL_SCORES, *_OBJECTS):
             self.table.setItemDelegateForColumn(column, self._bars)
         self.rows.addWidget(self.table)
         self.meaning = small_label("score_meaning")
@@ -113,6 +130,7 @@ class ScorePanel(Panel):
         self.plot.setAccessibleName("Mean scores over your strokes")
         self.rows.addWidget(self.plot)
         self.show_scores([], [], None)
+        self.show_objects([], on=False, obstacle="")
         self.show_scope("whole")
 
     def show_scope(
@@ -156,10 +174,58 @@ class ScorePanel(Panel):
             self._set(index, 0, name)
             self._set(index, 1, _digits(iou), iou, color)
             self._set(index, 2, _digits(dice), dice, color)
-            self._set(index, 3, count)
+            self._set(index, _PIXELS, count)
+            self.table.item(index, 0).setToolTip(name)
         visible = min(max(len(rows), 2), _MOST_ROWS)
         header = self.table.horizontalHeader().sizeHint().height()
         self.table.setFixedHeight(visible * _ROW_HEIGHT + header + 4)
+
+    def show_objects(
+        self, cells: Sequence[Sequence[ObjectCell]], *, on: bool, obstacle: str
+    ) -> None:
+        """Show PQ and AP of each row, or hide them.
+
+        Parameters
+        ----------
+        cells : sequence of sequence of ObjectCell
+            Of each row of the table.
+        on : bool
+            Whether they are wanted.
+        obstacle : str
+            Why there can be none now, or nothing.
+        """
+        self.objects.setChecked(on)
+        self.objects.setEnabled(on or not obstacle)
+        self.objects.setToolTip(obstacle or self.objects.property("hint"))
+        for column in _OBJECTS:
+            self.table.setColumnHidden(column, not on)
+        self._fit_columns()
+        for row, each in enumerate(cells if on else ()):
+            for column, cell in zip(_OBJECTS, each, strict=True):
+                color = self.table.item(row, 1).data(_BAR + 1)
+                self._set(row, column, cell.text, cell.share, color)
+                self.table.item(row, column).setToolTip(cell.meaning)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Share the new width among the columns."""
+        super().resizeEvent(event)
+        self._fit_columns()
+
+    def _fit_columns(self) -> None:
+        """Leave the names what the numbers do not need, or all the same width."""
+        header, modes = self.table.horizontalHeader(), QHeaderView.ResizeMode
+        digits = self.table.fontMetrics().horizontalAdvance(" 0.000 ") + 6
+        numbers = (*_PIXEL_SCORES, *_OBJECTS)
+        needed = len(numbers) * digits + self.table.sizeHintForColumn(_PIXELS)
+        narrow = self.table.viewport().width() - needed < 2 * digits
+        alike = narrow or self.table.isColumnHidden(_OBJECTS[0])
+        for column in numbers:
+            mode = modes.Stretch if alike else modes.Fixed
+            header.setSectionResizeMode(column, mode)
+            if not alike:
+                header.resizeSection(column, digits)
+        mode = modes.Stretch if alike else modes.ResizeToContents
+        header.setSectionResizeMode(_PIXELS, mode)
 
     def show_history(self, iou: Sequence[float], dice: Sequence[float]) -> None:
         """Show the mean scores after each stroke."""

@@ -42,6 +42,7 @@ class CorrectPresenter:
         panel.classShown.connect(mask.show_class)
         panel.classAddWanted.connect(self._ask_for_class)
         panel.renameWanted.connect(self._ask_for_name)
+        panel.countableWanted.connect(workspace.set_countable)
         self._tools = ReviewTools(workspace, link, mask)
         panel.review.wanted.connect(self._review)
         panel.review.opening.connect(self._gate_ways)
@@ -188,8 +189,16 @@ class CorrectPresenter:
         colors = class_colors(len(names))
         total = max(sum(count or 0 for count in counts), 1)
         hidden = self._mask.hidden_classes
+        countable = [] if session is None else session.countable.tolist()
         rows = [
-            ClassRow(name, color, count, (count or 0) / total, number not in hidden)
+            ClassRow(
+                name,
+                color,
+                count,
+                (count or 0) / total,
+                number not in hidden,
+                countable[number],
+            )
             for number, (name, color, count) in enumerate(
                 zip(names, colors, counts, strict=True)
             )

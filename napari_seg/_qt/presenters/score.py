@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtCore import QTimer
@@ -9,6 +10,7 @@ from superqt.utils import qthrottled
 
 from napari_seg._qt.mask_view import MaskView
 from napari_seg._qt.palette import class_colors
+from napari_seg._qt.panels.object_cells import object_cells
 from napari_seg._qt.panels.score import ScorePanel
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg.corrections.ledger import Scope
@@ -35,6 +37,8 @@ class ScorePresenter:
         self._panel, self._workspace = panel, workspace
         self._link, self._mask = link, mask
         panel.scopeChosen.connect(self._choose)
+        panel.objectsWanted.connect(workspace.object_score.want)
+        workspace.object_score.changed.connect(self._scores_changed)
         self._show_soon = qthrottled(self.show, timeout=_FRAME)
         self._rest = QTimer(panel)
         self._rest.setSingleShot(True)
@@ -66,6 +70,22 @@ class ScorePresenter:
         self._show_soon.cancel()
         self._link.viewer.dims.events.current_step.disconnect(self._slider_moved)
 
+    def _show_objects(self, names: Sequence[str]) -> None:
+        objects, session = self._workspace.object_score, self._workspace.session
+        begun = session is not None and session.ledger is not None
+        cells = (
+            object_cells(
+                names,
+                session.countable.tolist(),
+                objects.scores,
+                objects.reason,
+                counting=not objects.obstacle,
+            )
+            if session is not None and begun and objects.wanted
+            else []
+        )
+        self._panel.show_objects(cells, on=objects.wanted, obstacle=objects.obstacle)
+
     def show(self) -> None:
         """Show the scores of this moment and their curve."""
         session, scope = self._workspace.session, self._workspace.scope
@@ -74,9 +94,11 @@ class ScorePresenter:
         )
         if session is None:
             self._panel.show_scores([], [], None)
+            self._show_objects([])
             return
         names = session.classes
         self._panel.show_scores(names, class_colors(len(names)), self._workspace.scores)
+        self._show_objects(names)
         points = session.history.points(scope)
         self._panel.show_history(
             [point.mean_iou for point in points],
