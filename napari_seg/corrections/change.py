@@ -16,8 +16,9 @@ from napari_seg.scoring.regions import Box
 
 __all__ = ["Change", "Kind", "Pixels"]
 
-Kind: TypeAlias = Literal["edit", "predict", "accept", "unaccept", "revert"]
-"""Who or what changed the mask; "revert" brings an earlier state back."""
+Kind: TypeAlias = Literal["edit", "predict", "accept", "unaccept", "adopt", "revert"]
+"""Who or what changed the mask; "adopt" takes a truth from elsewhere, "revert" brings
+an earlier state back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Change:
 
     Attributes
     ----------
-    kind : {"edit", "predict", "accept", "unaccept", "revert"}
+    kind : {"edit", "predict", "accept", "unaccept", "adopt", "revert"}
         Who or what did it.
     region : tuple of slice
         The box that holds all changes, one slice per axis.

@@ -112,6 +112,20 @@ class Objects:
             self.ids = self.count = None
             self.changed.emit()
 
+    def adopt(self, ids: NDArray[np.uint32] | None, count: int | None) -> None:
+        """Have objects that came from elsewhere; None is none.
+
+        Parameters
+        ----------
+        ids : ndarray of uint32, shape of the mask
+            Number of the object that each pixel belongs to, in any order and with gaps.
+        count : int
+            How many objects they are.
+        """
+        self.cancel()
+        self.ids, self.count = ids, count
+        self.changed.emit()
+
     def needed(self) -> NDArray[np.uint32]:
         """Return the objects.
 

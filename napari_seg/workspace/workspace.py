@@ -28,6 +28,7 @@ from napari_seg.workspace.choices import (
 from napari_seg.workspace.comparison import Comparison
 from napari_seg.workspace.computers import Computers
 from napari_seg.workspace.coverage import Coverage
+from napari_seg.workspace.intake import Intake
 from napari_seg.workspace.lesson import Lesson, add_version
 from napari_seg.workspace.objects import Objects
 from napari_seg.workspace.past import Past
@@ -109,6 +110,7 @@ class Workspace:
         self.computers = Computers(self, runner)
         self.batch = Batch(self, runner)
         self.objects = Objects(self, runner)
+        self.intake = Intake(self, runner)
         self.source: ImageSource | None = None
         self.choice: ModelChoice | None = None
         self.session: Session | None = None
@@ -424,7 +426,8 @@ class Workspace:
         session, choice = self.session, self.choice
         assert session is not None
         assert choice is not None
-        if session.read_only or self.misfit or self.past.busy or self.computers.busy:
+        busy = self.past.busy or self.intake.busy or self.computers.busy
+        if session.read_only or self.misfit or busy:
             return
         if choice.untrained:
             self.told.emit(

@@ -30,6 +30,7 @@ _HAPPENED = {
     "predict": "prediction",
     "accept": "accepted",
     "unaccept": "taken back",
+    "adopt": "taken as truth",
     "revert": "reverted",
 }
 
