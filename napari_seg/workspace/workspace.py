@@ -16,6 +16,7 @@ from napari_seg.corrections.change import Change
 from napari_seg.corrections.ledger import Scope
 from napari_seg.corrections.manifest import ReadAs
 from napari_seg.errors import ClusterError, InputError, ModelFileError, NapariSegError
+from napari_seg.models.catalog import PACKAGE_NAMES
 from napari_seg.resources import user_folder
 from napari_seg.scoring.confusion import Scores
 from napari_seg.scoring.regions import Box, Region
@@ -158,7 +159,12 @@ class Workspace:
             self.set_model(choice.with_imagenet(wanted))
 
     def open_model(self, path: Path) -> None:
-        """Add a model file to the list and choose it."""
+        """Add a model file, or a package of the BioImage Model Zoo, and choose it.
+
+        Of an unpacked package it may be the folder, or the description in it.
+        """
+        if path.name in PACKAGE_NAMES:
+            path = path.parent
         try:
             choice = self.shelf.open(path)
         except NapariSegError as error:
