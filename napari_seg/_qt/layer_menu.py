@@ -9,7 +9,7 @@ import napari
 
 from napari_seg._qt.app import show_dock
 from napari_seg._qt.dock import SegmentationDock
-from napari_seg.workspace.intake import Treatment
+from napari_seg.workspace.intaking import Treatment
 
 __all__ = ["treat_as_prediction", "treat_as_truth"]
 

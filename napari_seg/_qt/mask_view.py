@@ -16,7 +16,7 @@ from napari_seg.workspace import Workspace
 
 if TYPE_CHECKING:
     from napari_seg.corrections.history import Stroke
-    from napari_seg.workspace.intake import Taken
+    from napari_seg.workspace.intaking import Taken
 
 __all__ = ["MaskView"]
 

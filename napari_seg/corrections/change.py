@@ -39,6 +39,10 @@ class Pixels:
     state: NDArray[np.uint8]
     reference: NDArray[np.uint8] | None = None
 
+    def packed_again(self) -> Pixels:
+        """Return the same pixels in as little memory as they can have."""
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class Change:

@@ -224,13 +224,15 @@ def meanings(found: Survey, classes: Sequence[str]) -> list[Meaning]:
     return [*of_class, *by_number]
 
 
-def read_pieces(data: Any, shape: tuple[int, ...]) -> Iterator[tuple[Box, Any]]:
-    """Yield a mask in pieces, each with its box in an array of `shape`.
+def read_pieces(
+    data: Any, shape: tuple[int, ...], limit: int = _PIECE
+) -> Iterator[tuple[Box, Any]]:
+    """Yield a mask in pieces of `limit` pixels, each with its box in `shape`.
 
     Axes of length 1 may be missing in one of both.
     """
     array = as_array(data)
-    for box in split(as_box(None, shape), _PIECE):
+    for box in split(as_box(None, shape), limit):
         kept = iter([part for part, n in zip(box, shape, strict=True) if n != 1])
         place = tuple(slice(0, 1) if n == 1 else next(kept) for n in array.shape)
         yield box, np.asarray(array[place]).reshape(box_shape(box))

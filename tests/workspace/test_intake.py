@@ -16,8 +16,8 @@ from skimage.measure import label
 
 from napari_seg.errors import LabelsError
 from napari_seg.synthetic import synthetic_nuclei
-from napari_seg.workspace import ImageSource, Workspace
-from napari_seg.workspace.intake import ForeignMask, Taken, Treatment
+from napari_seg.workspace import ImageSource, Workspace, intaking
+from napari_seg.workspace.intaking import ForeignMask, Taken, Treatment
 from napari_seg.workspace.lesson import vouched_planes
 from napari_seg.workspace.meaning import (
     Survey,
@@ -193,9 +193,13 @@ def test_a_prediction_leaves_what_the_user_vouches_for(ready: Workspace) -> None
     assert not ledger.labels[10:].any()
 
 
-def test_a_truth_is_vouched_for_and_undone_at_once(
-    ready: Workspace, heard: Heard
+@pytest.mark.parametrize("at_once", [0, 1 << 22])
+def test_a_truth_is_vouched_for_and_undone_as_one(
+    ready: Workspace, heard: Heard, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
+    # In several pieces.
+    monkeypatch.setattr(intaking, "_PIECE", 2000)
+    monkeypatch.setattr(intaking, "_AT_ONCE", at_once)
     assert ready.session is not None
     ledger, ids = ready.session.mask, cells()
     before = ledger.labels.copy(), ledger.state(), ledger.reference.copy()

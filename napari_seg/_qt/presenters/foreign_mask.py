@@ -9,12 +9,13 @@ from weakref import ref
 from napari.layers import Image, Labels, Layer
 
 from napari_seg._qt.mask_view import MaskView
+from napari_seg._qt.panels.correct import shortened
 from napari_seg._qt.panels.foreign_mask import ForeignMaskRow
 from napari_seg._qt.presenters.source import SourcePresenter
 from napari_seg._qt.viewer_link import OWN, ViewerLink
 from napari_seg.errors import InputError
 from napari_seg.workspace import Workspace
-from napari_seg.workspace.intake import ForeignMask, Treatment
+from napari_seg.workspace.intaking import ForeignMask, Treatment
 from napari_seg.workspace.meaning import Meaning, Survey
 
 __all__ = ["ForeignMaskPresenter"]
@@ -29,6 +30,8 @@ class _Seen:
         self.survey: Survey | None = None
         #: It was taken in, or is not wanted.
         self.done = False
+        #: As what it was taken in.
+        self.mask: ForeignMask | None = None
 
 
 class ForeignMaskPresenter:
@@ -54,6 +57,7 @@ class ForeignMaskPresenter:
         link.viewer.layers.selection.events.active.connect(self._active_changed)
         workspace.changed.connect(self.show)
         workspace.intake.changed.connect(self.show)
+        workspace.intake.moved.connect(self._moved)
 
     def stop(self) -> None:
         """Leave the viewer as it is."""
@@ -64,6 +68,7 @@ class ForeignMaskPresenter:
         )
         self._workspace.changed.disconnect(self.show)
         self._workspace.intake.changed.disconnect(self.show)
+        self._workspace.intake.moved.disconnect(self._moved)
 
     def _active_changed(self, _: Any = None) -> None:
         active = self._link.viewer.layers.selection.active
@@ -97,7 +102,7 @@ class ForeignMaskPresenter:
         obstacle, misfit = intake.obstacle(mask), intake.misfit(mask)
         self._meanings = [] if misfit else intake.meanings(survey)
         self._row.show_mask(
-            misfit or f"{layer.name} looks like a mask.",
+            misfit or f"{shortened(layer.name)} looks like a mask.",
             [each.text for each in self._meanings],
             obstacle,
         )
@@ -188,13 +193,23 @@ class ForeignMaskPresenter:
             self._take(self._offered, self._meanings[choice], treatment)
 
     def _take(self, layer: Layer, meaning: Meaning, treatment: Treatment) -> None:
-        if not self._workspace.intake.take(_foreign(layer), meaning, treatment):
+        mask, seen = _foreign(layer), self._seen_of(layer)
+        # Where jobs run at once it is in before this returns.
+        seen.mask, seen.done = mask, True
+        if not self._workspace.intake.take(mask, meaning, treatment):
+            seen.done = False
             return
-        self._seen_of(layer).done = True
         # It would lie over the mask, and take the brush.
         layer.visible = False
         if self._mask.layer is not None:
             self._link.viewer.layers.selection.active = self._mask.layer
+        self.show()
+
+    def _moved(self, mask: ForeignMask, undone: bool) -> None:
+        """Offer a mask again that was taken back."""
+        for seen in self._seen.values():
+            if seen.mask is mask:
+                seen.done = not undone
         self.show()
 
     def _ignore(self) -> None:
