@@ -17,6 +17,7 @@ from napari_seg._qt.mask_view import MaskView
 from napari_seg._qt.notify import show_failure, show_info
 from napari_seg._qt.panels.batch import BatchPanel
 from napari_seg._qt.panels.correct import CorrectPanel
+from napari_seg._qt.panels.foreign_mask import ForeignMaskRow
 from napari_seg._qt.panels.library import LibraryPanel
 from napari_seg._qt.panels.objects import ObjectsPanel
 from napari_seg._qt.panels.score import ScorePanel
@@ -27,6 +28,7 @@ from napari_seg._qt.presenters.batch import BatchPresenter
 from napari_seg._qt.presenters.compare import ComparePresenter
 from napari_seg._qt.presenters.computers import ComputersPresenter
 from napari_seg._qt.presenters.correct import CorrectPresenter
+from napari_seg._qt.presenters.foreign_mask import ForeignMaskPresenter
 from napari_seg._qt.presenters.library import LibraryPresenter
 from napari_seg._qt.presenters.live import LivePresenter
 from napari_seg._qt.presenters.objects import ObjectsPresenter
@@ -107,9 +109,12 @@ class SegmentationDock(QWidget):
         layout = QVBoxLayout(column)
         layout.setContentsMargins(8, 4, 8, 8)
         self._welcome = WelcomePanel()
-        *steps, library = self._panels
+        self._foreign_row = ForeignMaskRow()
+        source, *steps, library = self._panels
         for panel in (
             self._welcome,
+            source,
+            self._foreign_row,
             *steps,
             self._objects_panel,
             self._batch_panel,
@@ -139,6 +144,7 @@ class SegmentationDock(QWidget):
             ComparePresenter(teach, library, self.workspace, self.link, self.mask_view),
             LivePresenter(source, self.workspace, self.link, self.source),
             ActivityDock(self.workspace),
+            self._foreign(),
             self._objects(),
             self._batch(),
             self._keys(),
@@ -154,6 +160,12 @@ class SegmentationDock(QWidget):
         self.workspace.told.connect(show_info)
         self.link.themeChanged.connect(self._take_theme)
         self._take_theme(self.link.viewer.theme)
+
+    def _foreign(self) -> ForeignMaskPresenter:
+        self.foreign = ForeignMaskPresenter(
+            self._foreign_row, self.workspace, self.link, self.source, self.mask_view
+        )
+        return self.foreign
 
     def _objects(self) -> ObjectsPresenter:
         self.objects = ObjectsPresenter(

@@ -14,6 +14,7 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_seg._qt.idle import IdleBoxes
+from napari_seg._qt.marked_steps import MarkedSteps
 from napari_seg._qt.mask_array import as_mask
 from napari_seg._qt.mask_display import Repainter
 from napari_seg._qt.mask_edits import (
@@ -108,6 +109,7 @@ class MaskLayer:
         self._waiting = IdleBoxes(self._edited, self._finish)
         self._repainter = Repainter(layer, self._own)
         self._steps = UndoSteps(layer)
+        self._marked = MarkedSteps(layer)
         self._place = Placement(layer)
         self._shown = shown(layer)
         self._selected = int(layer.selected_label)
@@ -150,6 +152,7 @@ class MaskLayer:
 
     def flush(self) -> None:
         """Report now whatever waits; afterwards every edit napari knows of is told."""
+        self._marked.look()
         self._report_steps(self._steps.fresh())
         self._report(step_boxes(self._steps.unfinished(), self._mask.shape))
         if self._rest.isActive():
@@ -183,6 +186,20 @@ class MaskLayer:
         self._report_steps(self._steps.fresh())
         restore_steps(self._layer, strokes)
         # They are no news to be reported.
+        self._steps.fresh()
+
+    def add_undo(self, moved: Callable[[bool], None]) -> None:
+        """Let the next undo take back something that was not painted.
+
+        Parameters
+        ----------
+        moved : callable
+            Called with True when the step was undone, with False when it was redone.
+            It changes the mask itself, and reports what it changes.
+        """
+        self._report_steps(self._steps.fresh())
+        self._marked.add(moved)
+        # That it is there is no edit.
         self._steps.fresh()
 
     def forget_undo(self) -> None:
@@ -250,6 +267,7 @@ class MaskLayer:
     def _on_set_data(self, event: Any = None) -> None:
         if self._is_own or self._layer.data is not self._mask:
             return
+        self._marked.look()
         now = shown(self._layer)
         moved, self._shown = now != self._shown, now
         # Of what was assigned to a hidden layer nothing tells but that it appears.

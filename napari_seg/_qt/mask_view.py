@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
@@ -18,6 +18,7 @@ from napari_seg.workspace import Workspace
 
 if TYPE_CHECKING:
     from napari_seg.corrections.history import Stroke
+    from napari_seg.workspace.intaking import Taken
 
 __all__ = ["MaskView"]
 
@@ -51,6 +52,7 @@ class MaskView(QObject):
         workspace.settling.connect(self.flush)
         workspace.strokes_recalled.connect(self._restore_undo)
         workspace.went_back.connect(self._forget_undo)
+        workspace.intake.taken.connect(self._add_undo)
 
     @property
     def layer(self) -> Labels | None:
@@ -98,6 +100,10 @@ class MaskView(QObject):
         """Whether the image has a mask that was left for another image's."""
         layer = None if image is None else self._left.get(image)
         return layer is not None and layer in self._link.viewer.layers
+
+    def knows(self, layer: Layer) -> bool:
+        """Whether a layer is the mask, or one that was left."""
+        return layer == self.layer or layer in self._left.values()
 
     def drop(self, image: Image) -> None:
         """Take the mask of an image that was left out of the viewer."""
@@ -173,6 +179,11 @@ class MaskView(QObject):
         """Let undo go on where it stood when the image was left."""
         if self._mask is not None:
             self._mask.restore_undo(strokes)
+
+    def _add_undo(self, taken: Taken) -> None:
+        """Let undo take a truth from elsewhere back."""
+        if self._mask is not None:
+            self._mask.add_undo(taken.moved)
 
     def _forget_undo(self) -> None:
         if self._mask is not None:

@@ -51,7 +51,8 @@ class Activity:
     Attributes
     ----------
     kind : str
-        "edit" (a stroke), "predict", "accept", "unaccept", "revert" or "finetune".
+        "edit" (a stroke), "predict", "accept", "unaccept", "adopt" (a truth from
+        elsewhere), "revert" or "finetune".
     changed : mapping of str to int
         Corrected pixels of each class that came with it, less those that went:
         by class name, as in :func:`corrected_per_class`.  Classes with 0 are left out.

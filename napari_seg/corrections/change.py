@@ -16,8 +16,9 @@ from napari_seg.scoring.regions import Box
 
 __all__ = ["Change", "Kind", "Pixels"]
 
-Kind: TypeAlias = Literal["edit", "predict", "accept", "unaccept", "revert"]
-"""Who or what changed the mask; "revert" brings an earlier state back."""
+Kind: TypeAlias = Literal["edit", "predict", "accept", "unaccept", "adopt", "revert"]
+"""Who or what changed the mask; "adopt" takes a truth from elsewhere, "revert" brings
+an earlier state back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,10 @@ class Pixels:
     state: NDArray[np.uint8]
     reference: NDArray[np.uint8] | None = None
 
+    def packed_again(self) -> Pixels:
+        """Return the same pixels in as little memory as they can have."""
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class Change:
@@ -45,7 +50,7 @@ class Change:
 
     Attributes
     ----------
-    kind : {"edit", "predict", "accept", "unaccept", "revert"}
+    kind : {"edit", "predict", "accept", "unaccept", "adopt", "revert"}
         Who or what did it.
     region : tuple of slice
         The box that holds all changes, one slice per axis.

@@ -55,7 +55,7 @@ class Moment:
     ----------
     when : float
         When it ended, in seconds since 1970.
-    kind : {"edit", "predict", "accept", "unaccept", "revert"}
+    kind : {"edit", "predict", "accept", "unaccept", "adopt", "revert"}
         What happened.
     pixels : int
         Pixels that got another label or flag; twice if they did so twice.
@@ -197,7 +197,7 @@ def _undoable(store: ImageStore, present: _Overlay) -> Iterator[Stroke]:
             yield steps
             steps = []
         later = record
-        if record.kind in ("predict", "revert"):
+        if record.kind in ("predict", "adopt", "revert"):
             elsewhere.append(record.region)
         if record.kind != "edit":
             continue

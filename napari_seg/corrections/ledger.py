@@ -129,7 +129,7 @@ class Ledger:
             If the prediction does not fit the region or the classes.
         """
         box = as_box(region, self.shape)
-        new = self._checked_prediction(np.asarray(prediction), box)
+        new = self._checked("prediction", np.asarray(prediction), box)
         self._settled.make_room_in(box)
         pixels, labels = self._settled.pixels, self.labels
 
@@ -141,6 +141,41 @@ class Ledger:
             return np.where(free, pixels.codes(label), packed)
 
         return self._settled.settle("predict", box, rule, new)
+
+    def adopt(self, region: Region, truth: ArrayLike) -> Change:
+        """Take labels from elsewhere for which somebody vouches.
+
+        What they say counts as accepted, and as corrected where the model said
+        something else; earlier corrections give way to it.
+
+        Parameters
+        ----------
+        region : tuple of slices or None
+            Where the truth lies; None is the whole mask.
+        truth : array of int
+            Class ids, as many as `region` has pixels; where it is 255, nothing
+            changes.
+
+        Raises
+        ------
+        LabelsError
+            If the truth does not fit the region or the classes.
+        """
+        box = as_box(region, self.shape)
+        new = self._checked("truth", np.asarray(truth), box)
+        self._settled.make_room_in(box)
+        settled, pixels, labels = self._settled, self._settled.pixels, self.labels
+
+        def rule(piece: Box, packed: Packed, reference: NDArray[np.uint8]) -> Packed:
+            packed = settled.with_edits(piece, packed, reference)
+            label = new[relative(piece, box)]
+            known = label != UNKNOWN
+            np.copyto(labels[piece], label, where=known)
+            wrong = label != untouched_label(reference)
+            vouched = settled.bit(ACCEPTED) | wrong * settled.bit(CORRECTED)
+            return np.where(known, pixels.codes(label) | vouched, packed)
+
+        return self._settled.settle("adopt", box, rule)
 
     def accept(self, region: Region = None, mask: ArrayLike | None = None) -> Change:
         """Vouch for the region as it is now.
@@ -345,24 +380,22 @@ class Ledger:
         """Memory beyond labels and reference."""
         return self._settled.pixels.data.nbytes
 
-    def _checked_prediction(
-        self, prediction: NDArray[Any], box: Box
-    ) -> NDArray[np.uint8]:
+    def _checked(self, name: str, given: NDArray[Any], box: Box) -> NDArray[np.uint8]:
         shape = box_shape(box)
-        if _without_ones(prediction.shape) != _without_ones(shape):
+        if _without_ones(given.shape) != _without_ones(shape):
             raise LabelsError(
-                f"The prediction has shape {prediction.shape}, its region {shape}; "
-                "both must be the same."
+                f"The {name} has shape {given.shape}, its region {shape}; both must be "
+                "the same."
             )
-        wrong = (prediction < 0) | (prediction >= self._n_classes)
-        wrong &= prediction != UNKNOWN
-        if prediction.dtype.kind not in "biu" or wrong.any():
+        wrong = (given < 0) | (given >= self._n_classes)
+        wrong &= given != UNKNOWN
+        if given.dtype.kind not in "biu" or wrong.any():
             raise LabelsError(
-                f"The prediction ({prediction.dtype}) must hold integers from 0 to "
+                f"The {name} ({given.dtype}) must hold integers from 0 to "
                 f"{self._n_classes - 1}, or {UNKNOWN}; set the number of classes "
-                "before the prediction of a model with more."
+                f"before the {name} of more."
             )
-        return prediction.astype(np.uint8, copy=False).reshape(shape)
+        return given.astype(np.uint8, copy=False).reshape(shape)
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

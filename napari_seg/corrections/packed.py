@@ -123,6 +123,10 @@ class PixelsToUnpack(Pixels):
         # Its attributes are frozen, as those of all pixels.
         vars(self).update(_packed=packed, _bits=bits, reference=reference)
 
+    def packed_again(self) -> Pixels:
+        """Return the same pixels, of which nothing has been unpacked."""
+        return PixelsToUnpack(self._packed, self._bits, self.reference)
+
     @cached_property
     def labels(self) -> NDArray[np.uint8]:
         """The mask."""

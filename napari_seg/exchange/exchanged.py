@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_seg.colors import class_colors
 from napari_seg.errors import InputError, LabelsError
 from napari_seg.objects.connected import label_objects
+from napari_seg.scoring.regions import as_box, split
 from napari_seg.scoring.tally import MAX_CLASSES, UNKNOWN
 from napari_seg.writer import Calibration
 
@@ -46,9 +47,10 @@ class Exchanged:
     Attributes
     ----------
     labels : ndarray of uint8, shape (..., Y, X), or None
-        Class ids; 0 background, 255 unknown.
+        Class ids; 0 background, 255 unknown.  For OME-Zarr dask and zarr arrays do,
+        too.
     ids : ndarray of uint32, shape (..., Y, X), or None
-        Numbers of objects, in any order and with gaps; 0 no object.
+        Numbers of objects, in any order and with gaps; 0 no object.  Likewise.
     classes : tuple of str
         Names in the order of the ids, the background first; empty where unknown.
     calibration : Calibration
@@ -116,11 +118,7 @@ class Exchanged:
     def names(self) -> tuple[str, ...]:
         """Return a name for each class id that there is, the background first."""
         labels = self.labels
-        most = (
-            1
-            if labels is None
-            else int(np.max(labels, where=labels < UNKNOWN, initial=0))
-        )
+        most = 1 if labels is None else _highest_class(labels)
         plain = [f"class {number}" for number in range(most + 1)]
         plain[0] = "background"
         if labels is None:
@@ -160,6 +158,12 @@ class Hints:
     shape: tuple[int, ...] | None = None
     classes: tuple[str, ...] = ()
     kind: Kind | None = None
+
+
+def _highest_class(labels: NDArray[np.uint8]) -> int:
+    """Return the highest id but that of unknown pixels, looking at pieces."""
+    pieces = (np.asarray(labels[box]) for box in split(as_box(None, labels.shape)))
+    return max(int(np.max(p, where=p < UNKNOWN, initial=0)) for p in pieces)
 
 
 def as_exchanged(

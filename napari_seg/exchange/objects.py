@@ -13,6 +13,7 @@ from napari_seg.errors import InputError
 from napari_seg.exchange.borders import Outline, trace
 from napari_seg.exchange.exchanged import Exchanged, Hints, check_shape, class_list
 from napari_seg.exchange.filling import fill
+from napari_seg.scoring.regions import as_box, split
 from napari_seg.scoring.tally import UNKNOWN
 from napari_seg.writer import Calibration
 
@@ -117,10 +118,11 @@ def classes_of(
         None for objects that lie in background and unknown pixels alone.
     """
     votes: dict[int, dict[int, int]] = {}
-    for plane in np.ndindex(ids.shape[:-2]):
-        there = ids[plane] > 0
-        numbers = ids[plane][there].astype(np.int64)
-        found = np.zeros_like(numbers) if labels is None else labels[plane][there]
+    for box in split(as_box(None, ids.shape)):
+        piece = np.asarray(ids[box])
+        there = piece > 0
+        numbers = piece[there].astype(np.int64)
+        found = 0 if labels is None else np.asarray(labels[box])[there]
         pairs, counts = np.unique(numbers * 256 + found, return_counts=True)
         for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
             number, class_id = divmod(pair, 256)

@@ -24,12 +24,15 @@ from napari_seg.exchange.exchanged import (
 from napari_seg.exchange.objects import classes_of
 from napari_seg.exchange.omezarr_reading import read
 from napari_seg.folders import is_zarr
+from napari_seg.scoring.regions import Box
 from napari_seg.writer import Calibration
 
 __all__ = ["read", "write"]
 
 _LARGEST_SIDE = 512
 _CHUNK = (512, 512)
+#: Pixels of a mask that are read at once.
+_AT_ONCE = 1 << 22
 
 Levels = dict[str, tuple[int, ...]]
 
@@ -50,7 +53,8 @@ def write(
         are replaced.  ``image.zarr/labels/NAME`` chooses the name.  Where there is
         nothing, an OME-Zarr is made whose image is the mask itself.
     content : Exchanged
-        What to write.
+        What to write.  Its masks are read and written by rows of chunks, so dask and
+        zarr arrays may be larger than the memory.
     kind : str, optional
         Which of both; by default what there is.
     version : int
@@ -244,17 +248,41 @@ def _fill(
         array = ngff.create_level(
             group, name, shape, values.dtype, scale["axes"], _CHUNK
         )
-        array[...] = _nearest(values, shape)
+        for box in _strips(shape):
+            array[box] = _nearest(values, shape, box)
 
 
-def _nearest(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return an array with fewer pixels: each is that of its middle."""
-    for axis, length in enumerate(shape):
-        whole = values.shape[axis]
-        if length != whole:
-            middle = (np.arange(length) * 2 + 1) * whole // (2 * length)
-            values = values.take(middle, axis)
-    return values
+def _strips(shape: tuple[int, ...]) -> Iterator[Box]:
+    """Yield rows of chunks, plane by plane."""
+    *leading, height, width = shape
+    for index in np.ndindex(*leading):
+        for top in range(0, height, _CHUNK[0]):
+            rows = slice(top, min(top + _CHUNK[0], height))
+            yield (*(slice(i, i + 1) for i in index), rows, slice(0, width))
+
+
+def _nearest(values: Any, shape: tuple[int, ...], box: Box) -> NDArray[Any]:
+    """Return a box of a smaller array: each pixel is that of its middle.
+
+    Of a mask that is not in memory some rows are read at a time.
+    """
+    middles = [
+        (np.arange(part.start, part.stop) * 2 + 1) * whole // (2 * length)
+        for part, whole, length in zip(box, values.shape, shape, strict=True)
+    ]
+    *planes, rows, columns = middles
+    found = np.empty([len(at) for at in middles], values.dtype)
+    span = max(1, _AT_ONCE // values.shape[-1])
+    groups = (rows - rows[0]) // span
+    for group in np.unique(groups):
+        chosen = groups == group
+        parts = [*planes, rows[chosen], columns]
+        needed = tuple(slice(int(at[0]), int(at[-1]) + 1) for at in parts)
+        read = np.asarray(values[needed])
+        if read.shape != tuple(len(at) for at in parts):
+            read = read[np.ix_(*(at - at[0] for at in parts))]
+        found[..., chosen, :] = read
+    return found
 
 
 def _image_label(content: Exchanged, kind: Kind) -> dict[str, Any]:

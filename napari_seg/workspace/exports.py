@@ -22,6 +22,13 @@ from napari_seg.exchange.objects import classes_of
 from napari_seg.models.spec import Normalization
 from napari_seg.scoring.confusion import mean_present
 from napari_seg.workspace.lesson import save_training_windows, vouched_planes
+from napari_seg.workspace.models_out import (
+    Signature,
+    model_file,
+    write_onnx,
+    write_package,
+    write_torchscript,
+)
 from napari_seg.workspace.tasks import Job
 from napari_seg.workspace.workspace import Workspace
 from napari_seg.writer import Calibration, write_mask
@@ -47,24 +54,60 @@ class Export:
         Whether it is a folder of files.
     menu : str
         Menu that it stands in; empty is the first one.
+    needs : tuple of str
+        Modules of the extra ``zoo`` without which it cannot be written.
+    signed : bool
+        Whether its writer takes a :class:`~napari_seg.workspace.models_out.Signature`
+        as well.
     """
 
     title: str
-    write: Callable[[Workspace, Path], Callable[[], Any] | None]
+    write: Callable[..., Callable[[], Any] | None]
     suffix: str = ""
     pattern: str = ""
     folder: bool = False
     menu: str = ""
+    needs: tuple[str, ...] = ()
+    signed: bool = False
+
+    def check(self) -> None:
+        """Check that what it needs is installed.
+
+        Raises
+        ------
+        InputError
+            If not; the message names it.
+        """
+        if self.needs:
+            from napari_seg.zoo.extra import need
+
+            need(self.title.rstrip("…"), *self.needs)
 
 
-def export(workspace: Workspace, kind: str, path: Path) -> bool:
+def export(
+    workspace: Workspace, kind: str, path: Path, signature: Signature | None = None
+) -> bool:
     """Write one of :data:`EXPORTS`; return whether that has begun well.
 
     What takes long is written beside the main thread; the workspace tells its end.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Whose mask, scores or model it is.
+    kind : str
+        Its key.
+    path : Path
+        The file, or the folder.
+    signature : Signature, optional
+        For what is `signed`.
     """
     workspace.settling.emit()
+    what = EXPORTS[kind]
+    signed = (signature,) if what.signed else ()
     try:
-        rest = EXPORTS[kind].write(workspace, path)
+        what.check()
+        rest = what.write(workspace, path, *signed)
     except (NapariSegError, OSError) as error:
         _failed(workspace, path, error)
         return False
@@ -79,13 +122,14 @@ def save_beside(workspace: Workspace, path: Path, write: Callable[[], Any]) -> N
     """Write a file beside the main thread, and tell when it is there."""
 
     def job() -> Job:
-        write()
-        yield
+        written = write()
+        # A suffix may have been added.
+        yield written if isinstance(written, Path) else path
 
     workspace.runner(
         job(),
-        on_item=lambda _: None,
-        on_done=lambda: workspace.told.emit(f"Saved {path}"),
+        on_item=lambda written: workspace.told.emit(f"Saved {written}"),
+        on_done=lambda: None,
         on_error=lambda error: _failed(workspace, path, error),
     )
 
@@ -167,16 +211,7 @@ def _windows(workspace: Workspace, folder: Path) -> None:
 
 
 def _model(workspace: Workspace, path: Path) -> None:
-    choice = workspace.choice
-    if choice is None or choice.path is None:
-        raise InputError("This model has no weights yet: fine-tune it first.")
-    if choice.to_fetch is not None:
-        raise InputError("This model was not fetched yet: predict with it first.")
-    if not choice.trainable:
-        raise InputError(
-            f"This model comes from another program; its file is {choice.path}."
-        )
-    shutil.copyfile(choice.path, path)
+    shutil.copyfile(model_file(workspace), path)
 
 
 def _exchanged(workspace: Workspace, kind: Kind) -> Exchanged:
@@ -240,6 +275,8 @@ def _formats(kind: Kind, menu: str) -> dict[str, Export]:
     }
 
 
+_MODELS = "Model for other programs"
+
 EXPORTS = {
     "mask": Export("Mask (TIFF)…", _mask, "_mask.tif", "TIFF (*.tif *.tiff)"),
     "scores": Export("Scores (CSV)…", _scores, "_scores.csv", "CSV (*.csv)"),
@@ -247,6 +284,21 @@ EXPORTS = {
     "windows": Export("Training windows (folder)…", _windows, folder=True),
     "model": Export(
         "Model (safetensors)…", _model, ".safetensors", "Models (*.safetensors)"
+    ),
+    "model-onnx": Export(
+        "ONNX…", write_onnx, ".onnx", "ONNX (*.onnx)", menu=_MODELS, needs=("onnx",)
+    ),
+    "model-torchscript": Export(
+        "TorchScript…", write_torchscript, ".pt", "TorchScript (*.pt)", menu=_MODELS
+    ),
+    "model-zoo": Export(
+        "BioImage Model Zoo package…",
+        write_package,
+        ".zip",
+        "Packages (*.zip)",
+        menu=_MODELS,
+        needs=("bioimageio.core", "onnx"),
+        signed=True,
     ),
     **_formats("classes", "Mask for other programs"),
     **_formats("objects", "Objects"),

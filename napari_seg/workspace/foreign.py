@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from napari_seg.scoring.regions import Box, as_box, changed_box, split, union
 if TYPE_CHECKING:
     from napari_seg.workspace.workspace import Workspace
 
-__all__ = ["ForeignLabel", "ForeignLabels"]
+__all__ = ["ForeignLabel", "ForeignLabels", "names_before"]
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,14 @@ class ForeignLabels:
         if session is None or not pixels:
             return None
         label = min(pixels)
-        return ForeignLabel(label, pixels[label], _names(session.classes, label))
+        return ForeignLabel(label, pixels[label], names_before(session.classes, label))
 
     def adopt(self, label: int, name: str) -> bool:
         """Add a class for `label`, and for each id before it; return whether done."""
         workspace, session = self._workspace, self._workspace.session
         if session is None or label < len(session.classes):
             return False
-        before = _names(session.classes, label)
+        before = names_before(session.classes, label)
         if not name.strip() or name.strip() in (*session.classes, *before):
             workspace.failed.emit(
                 InputError(
@@ -102,7 +103,7 @@ class ForeignLabels:
         return None if session is None else session.ledger
 
 
-def _names(classes: list[str], label: int) -> tuple[str, ...]:
+def names_before(classes: Sequence[str], label: int) -> tuple[str, ...]:
     """Return names for the ids behind the classes and before `label`."""
     names = []
     for class_id in range(len(classes), label):

@@ -81,6 +81,11 @@ class Objects:
         workspace.went_back.connect(self._forget_undo)
 
     @property
+    def numbered(self) -> Numbered | None:
+        """The objects, and what they need to follow the mask."""
+        return self._numbered
+
+    @property
     def ids(self) -> NDArray[np.uint32] | None:
         """Number of the object that each pixel belongs to; None until they were found.
 
@@ -157,6 +162,22 @@ class Objects:
         """Stop, and save."""
         self.cancel()
         self._left()
+
+    def take_off(self) -> Numbered | None:
+        """Have no objects any more, and return those there were, for :meth:`adopt`."""
+        numbered = self._numbered
+        self.cancel()
+        self.forget()
+        return numbered
+
+    def adopt(self, numbered: Numbered | None) -> None:
+        """Have objects that came from elsewhere, right for the mask; None is none."""
+        session = self._workspace.session
+        self.cancel()
+        self.forget()
+        if numbered is not None and session is not None:
+            self._found(session, numbered)
+            self.changed.emit()
 
     def needed(self) -> NDArray[np.uint32]:
         """Return the objects.

@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 _GOING_BACK = "The mask is being brought back to an earlier moment."
+_TAKING_IN = "A mask is being taken in."
 _READ_ONLY = "Another viewer is working on this image; here it is read-only."
 
 
@@ -34,6 +35,8 @@ def to_predict(workspace: Workspace) -> str:
         return _READ_ONLY
     if workspace.past.busy:
         return _GOING_BACK
+    if workspace.intake.busy:
+        return _TAKING_IN
     if workspace.computers.busy:
         return f"The connection with {workspace.computers.address} is being made."
     return workspace.misfit
@@ -123,6 +126,8 @@ def to_revert(workspace: Workspace) -> str:
         reason = "A prediction is running."
     if not reason and workspace.past.busy:
         reason = _GOING_BACK
+    if not reason and workspace.intake.busy:
+        reason = _TAKING_IN
     return reason
 
 

@@ -16,6 +16,7 @@ from napari_seg.corrections.change import Change
 from napari_seg.corrections.ledger import Scope
 from napari_seg.corrections.manifest import ReadAs
 from napari_seg.errors import ClusterError, InputError, ModelFileError, NapariSegError
+from napari_seg.models.catalog import PACKAGE_NAMES
 from napari_seg.resources import user_folder
 from napari_seg.scoring.confusion import Scores
 from napari_seg.scoring.regions import Box, Region
@@ -28,6 +29,7 @@ from napari_seg.workspace.choices import (
 from napari_seg.workspace.comparison import Comparison
 from napari_seg.workspace.computers import Computers
 from napari_seg.workspace.coverage import Coverage
+from napari_seg.workspace.intake import Intake
 from napari_seg.workspace.lesson import Lesson, add_version
 from napari_seg.workspace.object_score import ObjectScore
 from napari_seg.workspace.objects import Objects
@@ -111,6 +113,7 @@ class Workspace:
         self.batch = Batch(self, runner)
         self.objects = Objects(self, runner)
         self.object_score = ObjectScore(self, runner)
+        self.intake = Intake(self, runner)
         self.source: ImageSource | None = None
         self.choice: ModelChoice | None = None
         self.session: Session | None = None
@@ -158,7 +161,12 @@ class Workspace:
             self.set_model(choice.with_imagenet(wanted))
 
     def open_model(self, path: Path) -> None:
-        """Add a model file to the list and choose it."""
+        """Add a model file, or a package of the BioImage Model Zoo, and choose it.
+
+        Of an unpacked package it may be the folder, or the description in it.
+        """
+        if path.name in PACKAGE_NAMES:
+            path = path.parent
         try:
             choice = self.shelf.open(path)
         except NapariSegError as error:
@@ -434,7 +442,8 @@ class Workspace:
         session, choice = self.session, self.choice
         assert session is not None
         assert choice is not None
-        if session.read_only or self.misfit or self.past.busy or self.computers.busy:
+        busy = self.past.busy or self.intake.busy or self.computers.busy
+        if session.read_only or self.misfit or busy:
             return
         if choice.untrained:
             self.told.emit(

@@ -54,6 +54,11 @@ def check_expressible(spec: ModelSpec) -> None:
         If it has none.
     """
     scale = spec.normalization
+    if spec.ndim == 3:
+        raise InputError(
+            f"{spec.name} sees volumes, and packages of planes are written here; "
+            "export ONNX or TorchScript instead."
+        )
     if spec.slices > 1:
         raise InputError(
             f"{spec.name} sees {spec.slices} neighbouring slices at a time, for which "

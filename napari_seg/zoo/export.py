@@ -47,6 +47,8 @@ INPUT, OUTPUT = "image", "logits"
 KEY = "napari_seg"
 #: An example whose sides are no multiples of any stride.
 _ODD = (5, 11)
+#: Slices of an example for a model that sees volumes.
+_DEPTH = 9
 
 
 def export_torchscript(model: SegmentationModel, path: str | os.PathLike[str]) -> Path:
@@ -59,8 +61,8 @@ def export_torchscript(model: SegmentationModel, path: str | os.PathLike[str]) -
     path : path-like
         ``.pt`` is added where there is no suffix. ``torch.jit.load`` opens the file:
         (N, C, H, W) float32 on the scale of ``model.standardize`` → logits
-        (N, K, H, W), H and W of at least 32. Its extra file ``napari_seg`` describes
-        the model in JSON.
+        (N, K, H, W), H and W of at least 32, with D before them for a model that sees
+        volumes. Its extra file ``napari_seg`` describes the model in JSON.
 
     Returns
     -------
@@ -101,8 +103,9 @@ def export_onnx(model: SegmentationModel, path: str | os.PathLike[str]) -> Path:
     path : path-like
         ``.onnx`` is added where there is no suffix. Input ``image`` (N, C, H, W)
         float32 on the scale of ``model.standardize``, output ``logits``
-        (N, K, H, W); N, H and W are free, H and W of at least 32. The metadata
-        property ``napari_seg`` describes the model in JSON.
+        (N, K, H, W); N, H and W are free, H and W of at least 32. A model that sees
+        volumes has D, as free, before them. The metadata property ``napari_seg``
+        describes the model in JSON.
 
     Returns
     -------
@@ -137,7 +140,8 @@ def export_onnx(model: SegmentationModel, path: str | os.PathLike[str]) -> Path:
 def _export_graph(
     model: SegmentationModel, network: nn.Module, example: torch.Tensor, file: str
 ) -> None:
-    free = {0: "N", 2: "H", 3: "W"}
+    sides = "DHW" if model.spec.ndim == 3 else "HW"
+    free = {0: "N", **dict(enumerate(sides, start=2))}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -170,8 +174,10 @@ def _ready(model: SegmentationModel) -> tuple[SegmentationModel, torch.Tensor]:
     network = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     fold_batch_norm(network)
     side = max(2 * MIN_SIDE, 2 * network.stride)
-    height, width = (side + odd for odd in _ODD)
-    return network, torch.rand(2, network.spec.in_channels, height, width)
+    sides = [side + odd for odd in _ODD]
+    if network.spec.ndim == 3:
+        sides.insert(0, _DEPTH)
+    return network, torch.rand(2, network.spec.in_channels, *sides)
 
 
 def shared_spec(spec: ModelSpec) -> dict[str, Any]:

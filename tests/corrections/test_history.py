@@ -233,6 +233,17 @@ def test_stroke_that_a_later_prediction_covers_cannot_be_undone(desk):
     assert [(box[0].start, box[1].start) for box in boxes] == [(30, 40), (2, 30)]
 
 
+def test_a_stroke_under_an_adopted_truth_cannot_be_undone(desk):
+    desk.stroke(5, 5, 2)
+    change = desk.ledger.adopt(None, np.ones(SHAPE, np.uint8))
+    desk.store.append(change)
+    desk.store.stroke_finished()
+    desk.stroke(25, 5, 2, dabs=1)
+    desk.store.flush()
+    assert [m.kind for m in moments(desk.store)] == ["edit", "adopt", "edit"]
+    assert len(last_strokes(desk.store)) == 1
+
+
 def test_accepting_does_not_end_what_can_be_undone(desk):
     desk.stroke(2, 5, 2)
     desk.accept()

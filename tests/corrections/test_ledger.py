@@ -118,6 +118,23 @@ class LedgerMachine(RuleBasedStateMachine):
         self.corrected |= chosen & (self.labels != background(self.reference))
         self.accepted[region] = False
 
+    @rule(region=regions, seed=st.integers(0, 99), label=painted)
+    def adopt(self, region, seed, label):
+        # Edits that nobody has told of yet come in first.
+        self.labels[region] = label
+        self.expect_edits(region)
+        rng = np.random.default_rng(seed)
+        values = [0, 1, self.n_classes - 1, UNKNOWN]
+        truth = rng.choice(values, self.labels[region].shape).astype(np.uint8)
+        change = self.ledger.adopt(region, truth)
+        assert change.kind == "adopt"
+        known = np.zeros(SHAPE, bool)
+        known[region] = truth != UNKNOWN
+        self.seen[region] = np.where(truth != UNKNOWN, truth, self.seen[region])
+        wrong = self.seen != background(self.reference)
+        self.corrected = np.where(known, wrong, self.corrected)
+        self.accepted |= known
+
     @rule(seed=st.integers(0, 99))
     def assign_data(self, seed):
         self.labels = np.random.default_rng(seed).integers(0, 3, SHAPE, np.uint8)
@@ -364,3 +381,11 @@ def test_refused_prediction_changes_nothing(ledger, prediction, message):
     with pytest.raises(LabelsError, match=message):
         ledger.predicted(np.s_[10:14, 10:14], prediction)
     assert (ledger.labels[10:14, 10:14] == 1).all()
+
+
+def test_a_truth_must_fit_the_classes(ledger):
+    with pytest.raises(LabelsError, match=r"truth .* 0 to 1, or 255"):
+        ledger.adopt(None, np.full((40, 50), 2))
+    with pytest.raises(LabelsError, match="truth has shape"):
+        ledger.adopt(None, np.zeros((40, 5), np.uint8))
+    assert ledger.vouched_pixels == 0

@@ -280,3 +280,38 @@ def test_an_image_is_no_mask(tmp_path):
         read(tmp_path / "b.zarr")
     with pytest.raises(InputError, match="no folder"):
         read(tmp_path / "c.zarr")
+
+
+class Lazy:
+    """A mask that is not in memory; it knows how many pixels were asked for at once."""
+
+    def __init__(self, values):
+        self._values = values
+        self.shape, self.dtype, self.ndim = values.shape, values.dtype, values.ndim
+        self.most = 0
+
+    def __getitem__(self, box):
+        part = self._values[box]
+        self.most = max(self.most, part.size)
+        return part.copy()
+
+
+@pytest.mark.parametrize("name", ["classes", "objects"])
+def test_a_mask_is_never_read_as_a_whole(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(omezarr, "_AT_ONCE", 1 << 18)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (2, 1500, 1201), np.uint8)
+    lazy = Lazy(labels if name == "classes" else labels.astype(np.uint32))
+    parts = {"labels": lazy} if name == "classes" else {"ids": lazy}
+    write(tmp_path / "lazy.zarr", Exchanged(**parts))
+    assert lazy.most <= 1 << 18
+    group = zarr.open_group(str(tmp_path / "lazy.zarr"), mode="r")["labels"][name]
+    np.testing.assert_array_equal(group["0"][:], labels)
+    half = group["1"][:]
+    assert half.shape == (2, 750, 601)
+    # The pixel in the middle of those that become one.
+    rows, columns = (
+        (2 * np.arange(n) + 1) * whole // (2 * n)
+        for n, whole in ((750, 1500), (601, 1201))
+    )
+    np.testing.assert_array_equal(half, labels[:, rows][:, :, columns])

@@ -58,6 +58,32 @@ def test_torchscript_computes_the_same(model, images, tmp_path):
     assert json.loads(extra_files[KEY])["spec"]["classes"] == list(model.spec.classes)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.load` is:DeprecationWarning")
+def test_models_of_volumes_are_graphs_of_volumes(tmp_path):
+    model = napari_seg.create_model(
+        "unet3d", in_channels=1, classes=["background", "x"], width=4, anisotropy=2
+    ).eval()
+    session = onnxruntime.InferenceSession(
+        export_onnx(model, tmp_path / "net.onnx"), providers=["CPUExecutionProvider"]
+    )
+    script = torch.jit.load(export_torchscript(model, tmp_path / "net.pt"))
+    for shape in ((1, 1, 4, 64, 48), (2, 1, 11, 33, 70), (1, 1, 1, 40, 40)):
+        x = torch.rand(shape)
+        (expected,) = _answers(model, [x])
+        (answer,) = session.run(None, {"image": x.numpy()})
+        np.testing.assert_allclose(answer, expected, atol=1e-4)
+        with torch.no_grad():
+            np.testing.assert_allclose(script(x).numpy(), expected, atol=1e-4)
+    with pytest.raises(InputError, match="sees volumes"):
+        napari_seg.export_bioimage(
+            model,
+            tmp_path / "net.zip",
+            example=np.zeros((4, 64, 64)),
+            authors=["A"],
+            license="MIT",
+        )
+
+
 def test_file_describes_itself_and_keeps_names_of_images_to_itself(
     small_unet, tmp_path, monkeypatch
 ):

@@ -17,7 +17,7 @@ from napari_seg._qt.panels.countable import COUNTABLE, CountableMarks
 from napari_seg._qt.panels.review import ReviewButtons
 from napari_seg.workspace.words import quantity
 
-__all__ = ["ClassRow", "CorrectPanel"]
+__all__ = ["ClassRow", "CorrectPanel", "shortened"]
 
 _ROW_HEIGHT = 22
 _MOST_ROWS = 6
@@ -194,7 +194,7 @@ class CorrectPanel(Panel):
         """Show where the work is saved, with a link to the folder."""
         self.project.setVisible(folder is not None)
         if folder is not None:
-            words = link(folder.as_uri(), escape(_shortened(folder.name)))
+            words = link(folder.as_uri(), escape(shortened(folder.name)))
             self.project.setText(f"Project: {words}")
             self.project.setToolTip(str(folder))
 
@@ -224,7 +224,7 @@ class CorrectPanel(Panel):
             self.facts.setText(review)
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
     """Return a name that cannot be wrapped in a length that fits into a narrow dock."""
     if len(name) <= _LONGEST:
         return name

@@ -148,7 +148,7 @@ class SourcePanel(Panel):
             "…",
             "Open a model file",
             "Open a model file (.safetensors), or a package of the BioImage Model Zoo "
-            "(.zip).",
+            "(.zip, or rdf.yaml in a folder).",
         )
         open_file.clicked.connect(self.modelFileWanted)
         self._form = form = QFormLayout()

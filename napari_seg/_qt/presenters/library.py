@@ -11,11 +11,14 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
 
 from napari_seg._qt.panels.library import LibraryPanel
+from napari_seg._qt.signature import ask_for_signature
 from napari_seg.corrections.activity import Summary
 from napari_seg.corrections.versions import ModelVersion
+from napari_seg.errors import NapariSegError
 from napari_seg.models.published import Fetched
 from napari_seg.workspace import Progress, Workspace, obstacles
 from napari_seg.workspace.exports import EXPORTS, export
+from napari_seg.workspace.models_out import Signature, model_file
 from napari_seg.workspace.words import quantity
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ _HAPPENED = {
     "predict": "prediction",
     "accept": "accepted",
     "unaccept": "taken back",
+    "adopt": "taken as truth",
     "revert": "reverted",
 }
 
@@ -39,6 +43,8 @@ class LibraryPresenter:
 
     def __init__(self, panel: LibraryPanel, workspace: Workspace) -> None:
         self._panel, self._workspace = panel, workspace
+        #: As it was given last.
+        self._signature = Signature()
         panel.restoreWanted.connect(workspace.restore)
         panel.exportWanted.connect(self._export)
         panel.historyWanted.connect(workspace.past.list_moments)
@@ -93,6 +99,21 @@ class LibraryPresenter:
 
     def _export(self, kind: str) -> None:
         what = EXPORTS[kind]
+        given: tuple[Signature, ...] = ()
+        try:
+            # Before questions that would be answered in vain.
+            what.check()
+            if what.signed:
+                model_file(self._workspace)
+        except NapariSegError as error:
+            self._workspace.failed.emit(error)
+            return
+        if what.signed:
+            signature = ask_for_signature(self._panel, self._signature)
+            if signature is None:
+                return
+            self._signature = signature
+            given = (signature,)
         if what.folder:
             path = QFileDialog.getExistingDirectory(self._panel, what.title)
         else:
@@ -102,7 +123,7 @@ class LibraryPresenter:
                 self._panel, what.title, f"{name}{what.suffix}", what.pattern
             )
         if path:
-            export(self._workspace, kind, Path(path))
+            export(self._workspace, kind, Path(path), *given)
 
 
 def _row(version: ModelVersion) -> str:

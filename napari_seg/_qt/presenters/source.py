@@ -19,6 +19,7 @@ from napari_seg._qt.panels.source import SourcePanel
 from napari_seg._qt.sketch import Sketch
 from napari_seg._qt.viewer_link import ViewerLink
 from napari_seg.errors import DownloadError
+from napari_seg.models.catalog import PACKAGE_NAMES
 from napari_seg.models.published import Fetched, PublishedFile
 from napari_seg.workspace import (
     ImageSource,
@@ -31,6 +32,8 @@ from napari_seg.workspace.reading import LETTERS, SLICES
 
 __all__ = ["SourcePresenter"]
 
+#: Of an unpacked package the description is chosen.
+_MODEL_FILES = ("*.safetensors", "*.zip", *PACKAGE_NAMES)
 #: Milliseconds between two looks at what is on the screen.
 _GLANCE = 100
 
@@ -144,7 +147,7 @@ class SourcePresenter:
 
     def _ask_for_model(self) -> None:
         path, _ = QFileDialog.getOpenFileName(
-            self._panel, "Open a model", "", "Models (*.safetensors *.zip)"
+            self._panel, "Open a model", "", f"Models ({' '.join(_MODEL_FILES)})"
         )
         if path:
             self._workspace.open_model(Path(path))
