@@ -25,9 +25,6 @@ _KEPT_BY_VISPY = "CanvasBackendDesktop"
 _DEFERRED_DELETE = int(
     getattr(QEvent.Type.DeferredDelete, "value", QEvent.Type.DeferredDelete)
 )
-# A viewer is made of tens of thousands of objects, none of which is garbage yet: with
-# Python's 700, looking for some takes a twelfth of the time of a test.
-gc.set_threshold(20_000, 10, 10)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
