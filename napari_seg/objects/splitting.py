@@ -91,7 +91,8 @@ def _distance(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _floor(height: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.round(np.minimum(height - _RISE, height * (1 - _SHARE)), 6)
+    below = np.minimum(height - _RISE, height * (1 - _SHARE))
+    return below.round(6)
 
 
 def _first_seeds_first(
