@@ -10,11 +10,13 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(shell pwd -P | cksum | cut -d' ' -f1)
 PYTEST := $(BIN)/python -m pytest
 SCREEN := tools/with_screen.sh
+# Else pytest would compile all of napari at each start.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make setup      .venv with everything for development (the others do it too)"
 	@echo "make demo       the loop on a real sample; on a virtual screen without a display"
-	@echo "make test       gui tests (PyQt5, PyQt6) and, beside them, core tests"
+	@echo "make test       gui tests (PyQt5) and, beside them, core tests and a few of PyQt6"
 	@echo "make test-napari-matrix  the mask layer's tests on other releases of napari"
 	@echo "make check      style, types, import contracts, spelling"
 	@echo "make bench      the figures of benchmarks/RESULTS.md; bench-gpu: those of a GPU"
@@ -40,15 +42,18 @@ demo: setup
 	        "Its screenshot is demo-output/tour.png"; \
 	fi
 
-# All three run, whatever the first one finds. Gui tests wait a lot, for windows and
-# timers: the core tests use that time, with one thread, and tell when all is done.
+# All of them run, whatever the others find, in two lanes that take about the same time:
+# gui tests, and beside them those of the core and then the smoke test, which tell when
+# all is done. With more than one thread each, they would wait for one another.
+test: export OMP_NUM_THREADS := 1
 test: setup
-	@failed=; core=$$(mktemp); trap 'rm -f "$$core"' EXIT; \
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory test-core >"$$core" 2>&1 & beside=$$!; \
-	for part in gui smoke; do \
-	    $(MAKE) --no-print-directory test-$$part || failed+=" $$part"; \
-	done; \
-	wait "$$beside" || failed+=" core"; cat "$$core"; \
+	@failed=; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	for part in core smoke; do \
+	    $(MAKE) --no-print-directory test-$$part || echo -n " $$part" >>"$$folder/failed"; \
+	done >"$$folder/told" 2>&1 & beside=$$!; \
+	$(MAKE) --no-print-directory test-gui || failed+=" gui"; \
+	wait "$$beside"; cat "$$folder/told"; \
+	[[ ! -e "$$folder/failed" ]] || failed+=$$(<"$$folder/failed"); \
 	if [[ -n "$$failed" ]]; then echo "Failed:$$failed"; exit 1; fi
 
 test-core: setup

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage.measure import label
-from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
+
+from napari_seg.objects.summits import summits
 
 __all__ = ["MARGIN", "split_by_centres", "split_by_shape"]
 
@@ -55,15 +56,54 @@ def split_by_shape(components: NDArray[Any], labels: NDArray[np.uint8]) -> NDArr
 
 
 def _split_class(inside: NDArray[np.bool_]) -> NDArray[np.int32]:
-    distance = ndimage.distance_transform_edt(inside)
-    lower = np.minimum(distance - _RISE, distance * (1 - _SHARE))
-    filled = reconstruction(np.maximum(lower, 0), distance, method="dilation")
-    # What rises by less is flat now; rounded, since it is to be exactly flat.
-    seeds = label(local_maxima(np.round(filled, 6)) & inside, connectivity=2)
-    flooded: NDArray[np.int32] = watershed(
-        -distance, seeds, mask=inside, connectivity=2
+    distance = _distance(inside)
+    components = label(inside, connectivity=2)
+    seeds, count = label(
+        summits(distance, _floor, components), connectivity=2, return_num=True
     )
-    return flooded.astype(np.int32, copy=False)
+    pixels = np.flatnonzero(seeds)
+    owner = np.zeros(count + 1, np.intp)
+    owner[seeds.ravel()[pixels]] = components.ravel()[pixels]
+    several = np.bincount(owner[1:], minlength=components.max(initial=0) + 1) > 1
+    only = np.zeros(len(several), np.int32)
+    only[owner[1:]] = np.arange(1, count + 1)
+    objects: NDArray[np.int32] = only[components]
+    waisted = several[components]
+    if waisted.any():
+        first = _first_seeds_first(distance, seeds)
+        flooded = watershed(first, seeds, mask=waisted, connectivity=2)
+        objects[waisted] = flooded[waisted]
+    return objects
+
+
+def _distance(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    # As scipy computes it, but only where it is not 0; rounded, since a height is to be
+    # exactly that of a saddle or not.
+    border = ndimage.distance_transform_edt(
+        inside, return_distances=False, return_indices=True
+    )
+    pixels = np.flatnonzero(inside)
+    place = np.divmod(pixels, inside.shape[1])
+    down, right = (border[i].ravel()[pixels] - place[i] for i in (0, 1))
+    distance: NDArray[np.float64] = np.zeros(inside.shape)
+    distance.ravel()[pixels] = np.round(np.sqrt(down * down + right * right), 6)
+    return distance
+
+
+def _floor(height: NDArray[np.float64]) -> NDArray[np.float64]:
+    below = np.minimum(height - _RISE, height * (1 - _SHARE))
+    return below.round(6)
+
+
+def _first_seeds_first(
+    distance: NDArray[np.float64], seeds: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    # Of equally high pixels of seeds skimage takes any, and which one depends on what
+    # else is there. Here it is the first one; they stay before all that is lower.
+    height = -distance
+    seed = seeds > 0
+    height[seed] -= np.linspace(1e-6, 5e-7, np.count_nonzero(seed))
+    return height
 
 
 def split_by_centres(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import napari
 import numpy as np
 import pytest
+from npe2 import PluginManager
 from numpy.typing import NDArray
 from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QWidget
@@ -30,6 +32,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(_HERE):
             item.add_marker(pytest.mark.gui)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plugins_found_once() -> Iterator[None]:
+    """Spare each viewer the search for plugins, of which none comes or goes here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            PluginManager, "discover", functools.cache(PluginManager.discover)
+        )
+        yield
 
 
 @pytest.fixture

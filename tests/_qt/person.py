@@ -17,6 +17,7 @@ from sklearn.metrics import confusion_matrix
 from napari_seg import create_model, save_model
 from napari_seg._qt.app import show_dock
 from napari_seg._qt.dock import SegmentationDock
+from napari_seg.models.base import SegmentationModel
 from napari_seg.workspace import Session
 from tests._qt import hands
 
@@ -27,6 +28,9 @@ SIDE = 96
 
 #: Seconds until something that does happen must have happened, on a busy machine.
 PATIENCE = 60.0
+
+#: The models that were made, which many tests ask for.
+_MADE: dict[tuple[object, ...], SegmentationModel] = {}
 
 
 def balanced_model(path: Path, image: NDArray[Any], seed: int = 0, **kind: Any) -> Path:
@@ -40,8 +44,15 @@ def balanced_model(path: Path, image: NDArray[Any], seed: int = 0, **kind: Any) 
         On this image each class wins somewhere.
     """
     torch.manual_seed(seed)
-    settings = {"width": 8, "classes": ["background", "nucleus"], **kind}
-    model = create_model("unet", **settings)
+    kind = {"width": 8, "classes": ["background", "nucleus"], **kind}
+    wanted = (image.tobytes(), str(image.dtype), image.shape, seed, repr(kind))
+    if wanted not in _MADE:
+        _MADE[wanted] = _balanced(image, kind)
+    return save_model(_MADE[wanted], path)
+
+
+def _balanced(image: NDArray[Any], kind: dict[str, Any]) -> SegmentationModel:
+    model = create_model("unet", **kind)
     low, high = np.percentile(image, (1, 99.8))
     plane = torch.from_numpy((image.astype(np.float32) - low) / (high - low)).float()
     with torch.no_grad():
@@ -49,7 +60,7 @@ def balanced_model(path: Path, image: NDArray[Any], seed: int = 0, **kind: Any) 
         middles = model(x).flatten(2).median(-1).values[0]
         last = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)][-1]
         last.bias -= middles
-    return save_model(model, path)
+    return model
 
 
 class Person:

@@ -106,7 +106,7 @@ def test_through_a_folder(person: Person, folder: Path) -> None:
     turn(person, 0, "batch_previous_button")
     person.wait(lambda: masks(person) == ["0 mask"])
     np.testing.assert_array_equal(person.mask.data, first)
-    assert "reviewed 100%" in person.text("review_label")
+    person.wait(lambda: "reviewed 100%" in person.text("review_label"))
 
     # What was accepted has become training windows of the common project.
     project = person.session.project.folder
@@ -141,7 +141,7 @@ def test_all_of_it_is_there_on_another_day(
     wait_for(person, 0)
     assert rows(person)[0][:3] == ["●\N{NO-BREAK SPACE}0.tif", "done", "100%"]
     person.wait(lambda: masks(person) == ["0 mask"])
-    assert "reviewed 100%" in person.text("review_label")
+    person.wait(lambda: "reviewed 100%" in person.text("review_label"))
     assert not person.failures
 
 

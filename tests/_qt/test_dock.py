@@ -494,11 +494,15 @@ def test_buttons_answer_to_the_keyboard(person: Person) -> None:
     person.wait(lambda: person.dock.mask_view.layer is not None)
     person.wait(person.idle)
     accept = person.button("accept_view_button")
+    # It follows the end of the prediction.
+    person.wait(accept.isEnabled)
     accept.setFocus()
     QTest.keyClick(accept, Qt.Key.Key_Space)
-    assert person.session.mask.reviewed_fraction == 1
-    hands.settle(0.3)
-    assert "reviewed 100%" in person.text("review_label").replace("\u202f", "")
+    person.wait(lambda: person.session.mask.reviewed_fraction == 1)
+    person.wait(
+        lambda: "reviewed 100%" in person.text("review_label").replace("\u202f", ""),
+        what="the review bar",
+    )
 
 
 def test_themes_are_followed(person: Person) -> None:

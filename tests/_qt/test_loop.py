@@ -97,9 +97,8 @@ def test_predict_correct_and_see_the_score(person: Person, image: Image) -> None
         hands.press_key(viewer, "z", hands.CTRL | hands.SHIFT)
         person.check_scores()
         np.testing.assert_array_equal(mask.data, after)
-    hands.settle(0.3)
-    corrected = quantity(person.session.mask.corrected_pixels)
-    assert f"corrected {corrected} px" in person.text("review_label")
+    corrected = f"corrected {quantity(person.session.mask.corrected_pixels)} px"
+    person.wait(lambda: corrected in person.text("review_label"), what=corrected)
 
 
 def _note(person: Person, states: list[NDArray[np.uint8]]) -> None:
