@@ -163,7 +163,9 @@ class _Plane:
             around = _grown(box, MARGIN, self.out.shape)
             maps = self.maps[(slice(None), *around)]
             rows, columns = relative(box, around)
-            objects = split_by_centres(components, maps, (rows, columns))
+            objects = split_by_centres(
+                components, self.labels[box], maps, (rows, columns)
+            )
         self.out[box] = np.where(components > 0, objects + last, here).astype(np.uint32)
         return last + int(objects.max(initial=0))
 

@@ -1,17 +1,18 @@
 """Components that are several objects, split: by shape, or as an object head says.
 
-Both work on any number of components at once, and what becomes of one does not depend
+Both look for the summits of a surface, and what becomes of a component does not depend
 on which others are there: so blocks of an image leave no trace.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import cKDTree
 from skimage.measure import label
 from skimage.segmentation import watershed
 
@@ -20,12 +21,15 @@ from napari_seg.objects.summits import summits
 __all__ = ["MARGIN", "split_by_centres", "split_by_shape"]
 
 #: By how much a bump must rise above the saddle to the next one to be an object of its
-#: own: in pixels of distance to the border, and as a share of that distance.
-_RISE, _SHARE = 0.75, 0.1
-#: Smoothing of the map of centres, distance of two centres, and least height of one.
-_SMOOTH, _APART, _HEIGHT = 1.0, 3, 0.25
+#: own: in pixels of distance to the border, the same where the distance is weighted
+#: with the map of centres, and as a share of its height.
+_RISE, _WEIGHTED_RISE, _SHARE = 0.75, 0.3, 0.1
+#: Smoothing of the map of centres in pixels, and what it is at least.
+_SMOOTH, _LEAST = 1.0, 0.01
 #: Pixels around a component on which its centres depend.
-MARGIN = int(4 * _SMOOTH + 0.5) + _APART + 1
+MARGIN = int(4 * _SMOOTH + 0.5) + 1
+
+_Surface = Callable[[NDArray[np.bool_]], NDArray[np.float64]]
 
 
 def split_by_shape(components: NDArray[Any], labels: NDArray[np.uint8]) -> NDArray[Any]:
@@ -47,19 +51,75 @@ def split_by_shape(components: NDArray[Any], labels: NDArray[np.uint8]) -> NDArr
     (Y, X) ndarray of int32
         1 ... n in no particular order, 0 where `components` is.
     """
+    return _split(components, labels, _distance, _RISE)
+
+
+def split_by_centres(
+    components: NDArray[Any],
+    labels: NDArray[np.uint8],
+    maps: NDArray[np.floating],
+    inner: tuple[slice, slice],
+) -> NDArray[Any]:
+    """Split components as an object head says, and where they are thin.
+
+    As :func:`split_by_shape`, but each pixel's distance to the border is weighted with
+    how close the head says that it is to a centre: a centre counts more where there is
+    room for an object around it. A component without any centre stays one object: the
+    user may have painted it.
+
+    Parameters
+    ----------
+    components, labels
+        As :func:`split_by_shape` takes them.
+    maps : (3, Y + more, X + more) ndarray of float
+        As :mod:`napari_seg.models.objects` describes them, with up to `MARGIN` pixels
+        around.
+    inner : tuple of slice
+        Where `components` lies on the maps.
+
+    Returns
+    -------
+    (Y, X) ndarray of int32
+        1 ... n in no particular order, 0 where `components` is.
+
+    Notes
+    -----
+    Panoptic-DeepLab lets each pixel point to its centre instead (Cheng et al. 2020,
+    arXiv:1911.10194, Eq. 1); that broke large nuclei, see ``docs/models.md``.
+    """
+    height = ndimage.gaussian_filter(maps[0].astype(np.float32), _SMOOTH)[inner]
+    weight = np.maximum(height, _LEAST).astype(np.float64)
+
+    def surface(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+        weighted: NDArray[np.float64] = (weight * _distance(inside)).round(6)
+        return weighted
+
+    return _split(components, labels, surface, _WEIGHTED_RISE)
+
+
+def _split(
+    components: NDArray[Any],
+    labels: NDArray[np.uint8],
+    surface: _Surface,
+    rise: float,
+) -> NDArray[Any]:
     objects = np.zeros(components.shape, np.int32)
     # Components of one class never touch, those of different ones do.
     for each in np.unique(labels[components > 0]):
-        found = _split_class((components > 0) & (labels == each))
+        found = _split_class((components > 0) & (labels == each), surface, rise)
         objects += np.where(found > 0, found + objects.max(), 0)
     return objects
 
 
-def _split_class(inside: NDArray[np.bool_]) -> NDArray[np.int32]:
-    distance = _distance(inside)
+def _split_class(
+    inside: NDArray[np.bool_], surface: _Surface, rise: float
+) -> NDArray[np.int32]:
+    height = surface(inside)
     components = label(inside, connectivity=2)
     seeds, count = label(
-        summits(distance, _floor, components), connectivity=2, return_num=True
+        summits(height, partial(_floor, rise), components),
+        connectivity=2,
+        return_num=True,
     )
     pixels = np.flatnonzero(seeds)
     owner = np.zeros(count + 1, np.intp)
@@ -70,7 +130,7 @@ def _split_class(inside: NDArray[np.bool_]) -> NDArray[np.int32]:
     objects: NDArray[np.int32] = only[components]
     waisted = several[components]
     if waisted.any():
-        first = _first_seeds_first(distance, seeds)
+        first = _first_seeds_first(height, seeds)
         flooded = watershed(first, seeds, mask=waisted, connectivity=2)
         objects[waisted] = flooded[waisted]
     return objects
@@ -90,70 +150,17 @@ def _distance(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
     return distance
 
 
-def _floor(height: NDArray[np.float64]) -> NDArray[np.float64]:
-    below = np.minimum(height - _RISE, height * (1 - _SHARE))
+def _floor(rise: float, height: NDArray[np.float64]) -> NDArray[np.float64]:
+    below = np.minimum(height - rise, height * (1 - _SHARE))
     return below.round(6)
 
 
 def _first_seeds_first(
-    distance: NDArray[np.float64], seeds: NDArray[np.integer]
+    surface: NDArray[np.float64], seeds: NDArray[np.integer]
 ) -> NDArray[np.float64]:
     # Of equally high pixels of seeds skimage takes any, and which one depends on what
     # else is there. Here it is the first one; they stay before all that is lower.
-    height = -distance
+    height = -surface
     seed = seeds > 0
     height[seed] -= np.linspace(1e-6, 5e-7, np.count_nonzero(seed))
     return height
-
-
-def split_by_centres(
-    components: NDArray[Any], maps: NDArray[np.floating], inner: tuple[slice, slice]
-) -> NDArray[Any]:
-    """Split components as an object head says.
-
-    Each pixel goes to that centre of its component to which the head points it
-    (Panoptic-DeepLab: Cheng et al. 2020, arXiv:1911.10194, Eq. 1). A component without
-    any centre stays one object: the user may have painted it.
-
-    Parameters
-    ----------
-    components : (Y, X) ndarray of int
-        Numbers of connected pixels of one class, 0 elsewhere.
-    maps : (3, Y + more, X + more) ndarray of float
-        As :mod:`napari_seg.models.objects` describes them, with up to `MARGIN` pixels
-        around.
-    inner : tuple of slice
-        Where `components` lies on the maps.
-
-    Returns
-    -------
-    (Y, X) ndarray of int32
-        1 ... n in no particular order, 0 where `components` is.
-    """
-    height = ndimage.gaussian_filter(maps[0].astype(np.float32), _SMOOTH)
-    highest = ndimage.maximum_filter(height, 2 * _APART + 1)
-    peaks = ((height == highest) & (height > _HEIGHT))[inner]
-    y, x = _single(peaks & (components > 0), components)
-    rows, columns = np.nonzero(components)
-    owner = components[rows, columns].astype(np.int64)
-    # Components lie far apart along a third axis, so that no pixel leaves its own.
-    far = 4.0 * sum(maps.shape)
-    down, right = (maps[i][inner][rows, columns].astype(np.float64) for i in (1, 2))
-    votes = np.stack([rows + down, columns + right, owner * far], axis=1)
-    objects = np.zeros(components.shape, np.int32)
-    if len(y):
-        centres = np.stack([y, x, components[y, x] * far], axis=1)
-        distance, nearest = cKDTree(centres).query(votes)
-        objects[rows, columns] = np.where(distance < far / 2, nearest + 1, 0)
-    alone = label(np.where(objects == 0, components, 0), connectivity=2)
-    return np.where(alone > 0, alone + len(y), objects).astype(np.int32)
-
-
-def _single(
-    peaks: NDArray[np.bool_], components: NDArray[Any]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return rows and columns of peaks; of a flat one, its first pixel."""
-    numbers = label(np.where(peaks, components, 0), connectivity=2)
-    y, x = np.nonzero(numbers)
-    _, first = np.unique(numbers[y, x], return_index=True)
-    return y[first], x[first]
