@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_seg.corrections.objects import ObjectsFile
+    from napari_seg.inference.object_maps import ObjectMaps
     from napari_seg.objects.numbering import Split
     from napari_seg.workspace.numbered import Numbered
     from napari_seg.workspace.object_edits import Edit, Place
@@ -123,6 +124,12 @@ class Objects:
         """Why they cannot be edited now; empty if they can."""
         return "" if self.ids is not None else self.measuring_obstacle
 
+    @property
+    def model_splits(self) -> bool:
+        """Whether the model in use has learned to tell objects apart."""
+        choice = self._workspace.choice
+        return choice is not None and not choice.untrained and choice.spec.object_head
+
     def find(self, split: Split) -> None:
         """Find the objects of the mask as it is now."""
         session = self._workspace.session
@@ -131,7 +138,23 @@ class Objects:
         self._workspace.settling.emit()
         stopped = self._stopped = threading.Event()
         self._meanwhile = []
-        self._start(_find(session, split, stopped), partial(self._found, session))
+        maps = self._maps(session, stopped) if split == "model" else None
+        self._start(_find(session, split, stopped, maps), partial(self._found, session))
+
+    def _maps(
+        self, session: Session, stopped: threading.Event
+    ) -> Callable[[], ObjectMaps] | None:
+        workspace, choice = self._workspace, self._workspace.choice
+        if choice is None:
+            return None
+        return partial(
+            workspace.predictor.object_maps,
+            session,
+            choice,
+            workspace.predict_options,
+            workspace.device,
+            stopped.is_set,
+        )
 
     def measure(self) -> None:
         """Measure the objects: :attr:`measured` tells the table."""
@@ -409,7 +432,12 @@ def _check(stopped: threading.Event, *_: Any) -> None:
         raise _Stopped
 
 
-def _find(session: Session, split: Split, stopped: threading.Event) -> Job:
+def _find(
+    session: Session,
+    split: Split,
+    stopped: threading.Event,
+    maps: Callable[[], ObjectMaps] | None,
+) -> Job:
     from napari_seg.objects.numbering import number_objects
     from napari_seg.workspace.numbered import Numbered
 
@@ -418,7 +446,14 @@ def _find(session: Session, split: Split, stopped: threading.Event) -> Job:
     with suppress(_Stopped):
         # A copy, since the user may go on painting; here, where nobody waits for it.
         mask, check = labels.copy(), partial(_check, stopped)
-        ids = number_objects(mask, leading, split, countable=countable, on_block=check)
+        ids = number_objects(
+            mask,
+            leading,
+            split,
+            maps=None if maps is None else maps(),
+            countable=countable,
+            on_block=check,
+        )
         yield Numbered(ids, leading, countable=countable)
 
 

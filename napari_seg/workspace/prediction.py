@@ -17,6 +17,7 @@ from napari_seg.workspace.tasks import Job, Runner, Task
 
 if TYPE_CHECKING:
     from napari_seg.inference.cluster import Cluster
+    from napari_seg.inference.object_maps import ObjectMaps
     from napari_seg.inference.predict import PredictOptions, TileResult
     from napari_seg.models.base import SegmentationModel
 
@@ -152,6 +153,37 @@ class Predictor:
     def look_at(self, view: View) -> None:
         """Go on with what is visible now."""
         self._view = view
+
+    def object_maps(
+        self,
+        session: Session,
+        choice: ModelChoice,
+        options: PredictOptions | None,
+        device: str,
+        cancelled: Callable[[], bool],
+    ) -> ObjectMaps:
+        """Return what the object head of a model says of the image.
+
+        To be called beside the main thread.
+
+        Raises
+        ------
+        InputError, ModelFileError, DeviceError
+            If the model has none, or cannot be used.
+        """
+        from napari_seg.inference.object_maps import ObjectMaps
+        from napari_seg.inference.predict import PredictOptions
+
+        source = session.source
+        return ObjectMaps(
+            self._model(choice),
+            source.data,
+            session.reading,
+            device=device,
+            options=replace(options or PredictOptions(), zoom=source.read_as.zoom),
+            ranges=session.ranges,
+            cancelled=cancelled,
+        )
 
     def _look(self) -> tuple[tuple[int, ...], tuple[slice, slice]] | None:
         view = self._view

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QFileDialog, QLabel, QTableView
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QTableView
 from skimage.draw import disk
 from superqt import QCollapsible
 from tifffile import imread
@@ -62,6 +63,20 @@ def table(person: Person) -> MeasurementsPanel:
     assert shown is not None
     person.wait(lambda: len(shown.shownTable()) > 0)
     return shown
+
+
+def test_the_model_is_asked_only_if_it_has_learned_that(person: Person) -> None:
+    combo = person.find(QComboBox, "objects_split_combo")
+    workspace = person.dock.workspace
+    assert combo.findData("model") == -1
+    choice = workspace.choice
+    assert choice is not None
+    workspace.set_model(replace(choice, spec=replace(choice.spec, object_head=True)))
+    assert combo.currentData() == "shape"
+    combo.setCurrentIndex(combo.findData("model"))
+    workspace.set_model(choice)
+    assert combo.findData("model") == -1
+    assert combo.currentData() == "shape"
 
 
 def test_objects_are_a_layer_over_the_mask(person: Person) -> None:

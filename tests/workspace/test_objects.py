@@ -13,6 +13,8 @@ from skimage.draw import disk
 from tifffile import TiffFile, imread
 
 from napari_seg.corrections.ledger import CORRECTED, Ledger
+from napari_seg.inference.object_maps import ObjectMaps
+from napari_seg.models.checkpoint import load_model
 from napari_seg.objects.follow import is_object
 from napari_seg.objects.numbering import number_objects
 from napari_seg.workspace import ImageSource, Workspace
@@ -21,7 +23,7 @@ from napari_seg.workspace.numbered import Numbered
 from napari_seg.workspace.object_edits import Edit, merged, split
 from napari_seg.workspace.tasks import run_inline
 from napari_seg.workspace.uncertainty import CellConfidence
-from tests.workspace.conftest import Heard
+from tests.workspace.conftest import Heard, make_model
 
 
 @pytest.fixture
@@ -54,6 +56,25 @@ def test_found_and_measured(ready: Workspace, heard: Heard) -> None:
     assert table["area_px"].sum() == np.count_nonzero(ready.objects.ids)
     # All that is painted here is another class than the model says, or the same.
     assert table["corrected_share"].between(0, 1).all()
+    assert not heard.failures
+
+
+def test_told_apart_as_the_model_learned(
+    ready: Workspace, heard: Heard, tmp_path: Path
+) -> None:
+    assert not ready.objects.model_splits
+    ready.objects.find("model")
+    assert "object_head=True" in str(heard.failures.pop())
+    assert ready.objects.ids is None
+
+    ready.open_model(make_model(tmp_path / "able", object_head=True))
+    assert ready.objects.model_splits
+    ready.objects.find("model")
+    session, model = ready.session, load_model(tmp_path / "able.safetensors")
+    assert session is not None
+    maps = ObjectMaps(model, session.source.data, session.reading)
+    expected = number_objects(session.mask.labels, "", "model", maps=maps)
+    np.testing.assert_array_equal(ready.objects.ids, expected)
     assert not heard.failures
 
 

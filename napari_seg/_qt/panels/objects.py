@@ -16,6 +16,10 @@ __all__ = ["ObjectsPanel"]
 _SPLITS = {
     "shape": ("cut at waists", "Touching objects are told apart by their outline."),
     "none": ("connected pixels", "All that is connected is one object."),
+    "model": (
+        "as the model learned",
+        "The model in use has learned to tell objects apart, and looks at the image.",
+    ),
 }
 
 
@@ -64,9 +68,7 @@ class ObjectsPanel(Panel):
         self.split = QComboBox()
         self.split.setObjectName("objects_split_combo")
         self.split.setAccessibleName("How touching objects are told apart")
-        for place, (key, (words, meaning)) in enumerate(_SPLITS.items()):
-            self.split.addItem(words, key)
-            self.split.setItemData(place, meaning, Qt.ItemDataRole.ToolTipRole)
+        self.show_splits(model=False)
         self.split.setToolTip("How touching objects are told apart.")
         self.find = button(
             "Find objects",
@@ -131,6 +133,19 @@ class ObjectsPanel(Panel):
         gate(self.find, find)
         for tool in self.tools.values():
             gate(tool, edit)
+
+    def show_splits(self, *, model: bool) -> None:
+        """Offer what the model in use can do."""
+        wanted = [key for key in _SPLITS if model or key != "model"]
+        chosen = self.split.currentData()
+        if wanted == [self.split.itemData(i) for i in range(self.split.count())]:
+            return
+        self.split.clear()
+        for place, key in enumerate(wanted):
+            words, meaning = _SPLITS[key]
+            self.split.addItem(words, key)
+            self.split.setItemData(place, meaning, Qt.ItemDataRole.ToolTipRole)
+        self.split.setCurrentIndex(max(self.split.findData(chosen), 0))
 
     def show_tool(self, key: str, hint: str) -> None:
         """Show which tool is in the hand, and what to do with it."""
