@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,17 +12,13 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_seg.corrections.change import Change
-from napari_seg.corrections.ledger import CORRECTED
 from napari_seg.errors import InputError
-from napari_seg.inference.axes import as_array
+from napari_seg.workspace.object_jobs import find_job, measure_job, read_job
 from napari_seg.workspace.session import Session
 from napari_seg.workspace.tasks import Job, Runner, Task
-from napari_seg.workspace.uncertainty import CellConfidence
 
 # What numbers objects is imported late, since scikit-image takes its time to load.
 if TYPE_CHECKING:
-    import pandas as pd
-
     from napari_seg.corrections.objects import ObjectsFile
     from napari_seg.inference.object_maps import ObjectMaps
     from napari_seg.objects.numbering import Split
@@ -139,7 +134,8 @@ class Objects:
         stopped = self._stopped = threading.Event()
         self._meanwhile = []
         maps = self._maps(session, stopped) if split == "model" else None
-        self._start(_find(session, split, stopped, maps), partial(self._found, session))
+        job = find_job(session, split, stopped, maps)
+        self._start(job, partial(self._found, session))
 
     def _maps(
         self, session: Session, stopped: threading.Event
@@ -163,7 +159,7 @@ class Objects:
             return
         self._workspace.settling.emit()
         stopped = self._stopped = threading.Event()
-        self._start(_measure(session, self.ids, stopped), self.measured.emit)
+        self._start(measure_job(session, self.ids, stopped), self.measured.emit)
 
     def cancel(self) -> None:
         """Stop what is under way."""
@@ -345,7 +341,7 @@ class Objects:
         self.forget()
         self._of = session
         self._meanwhile = []
-        self._start(_read(file, session), partial(self._found, session, anew=False))
+        self._start(read_job(file, session), partial(self._found, session, anew=False))
 
     def _save_moved(self, now: bool = False) -> None:
         """Save what has changed, beside the main thread or before this returns."""
@@ -421,78 +417,3 @@ def _file_of(session: Session) -> ObjectsFile | None:
 
     store = session.store
     return None if store is None else ObjectsFile(store.folder, store.shape)
-
-
-class _Stopped(Exception):
-    """Raised inside work that is no longer wanted."""
-
-
-def _check(stopped: threading.Event, *_: Any) -> None:
-    if stopped.is_set():
-        raise _Stopped
-
-
-def _find(
-    session: Session,
-    split: Split,
-    stopped: threading.Event,
-    maps: Callable[[], ObjectMaps] | None,
-) -> Job:
-    from napari_seg.objects.numbering import number_objects
-    from napari_seg.workspace.numbered import Numbered
-
-    labels, leading = session.mask.labels, session.reading.leading
-    countable = session.countable
-    with suppress(_Stopped):
-        # A copy, since the user may go on painting; here, where nobody waits for it.
-        mask, check = labels.copy(), partial(_check, stopped)
-        ids = number_objects(
-            mask,
-            leading,
-            split,
-            maps=None if maps is None else maps(),
-            countable=countable,
-            on_block=check,
-        )
-        yield Numbered(ids, leading, countable=countable)
-
-
-def _read(file: ObjectsFile, session: Session) -> Job:
-    from napari_seg.objects.follow import reconcile
-    from napari_seg.workspace.numbered import Numbered
-
-    labels, leading = session.mask.labels, session.reading.leading
-    countable = session.countable
-    stored = file.load()
-    if stored is not None:
-        # A crash, or a program that knows no objects, has left them behind the mask.
-        done = reconcile(stored.ids, labels, stored.last, leading, countable)
-        numbered = Numbered(stored.ids, leading, done.last, countable)
-        numbered.moved.append(done.where)
-        yield numbered
-
-
-def _measure(
-    session: Session, ids: NDArray[np.uint32], stopped: threading.Event
-) -> Job:
-    from napari_seg.objects.measure import measure_objects
-
-    reading, mask = session.reading, session.mask
-    doubt = session.uncertainty
-    confidence: Any = None
-    if doubt is not None and doubt.known:
-        confidence = CellConfidence(doubt, mask)
-    with suppress(_Stopped):
-        table: pd.DataFrame = measure_objects(
-            ids,
-            mask.labels,
-            as_array(session.source.data),
-            classes=session.classes,
-            confidence=confidence,
-            pixel_size=None if "Z" in reading.leading else session.source.pixel_size,
-            corrected=(mask.state() & CORRECTED) > 0,
-            axes=reading.leading + "YX",
-            image_axes=reading.axes,
-            progress=partial(_check, stopped),
-        )
-        yield table
