@@ -2,9 +2,10 @@
 
 ``make screenshots``, or on a desktop ``python tools/screenshots.py FOLDER``: writes
 ``dock.png``, the window after fine-tuning, ``panels.png``, the whole dock,
-``folder.png``, its list of images, and ``first.png``, what it says before there is an
-image; each in the dark theme and, with ``-light`` in its name, in the light one.  The
-figures in them are those of the run.
+``folder.png``, its list of images, ``objects.png``, the window with objects and their
+measurements, and ``first.png``, what it says before there is an image; each in the dark
+theme and, with ``-light`` in its name, in the light one.  The figures in them are those
+of the run.
 """
 
 from __future__ import annotations
@@ -24,11 +25,19 @@ import tifffile
 from PIL import Image
 from qtpy.QtCore import QBuffer, QIODevice
 from qtpy.QtGui import QPixmap
-from qtpy.QtWidgets import QApplication, QDoubleSpinBox, QScrollArea, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QDoubleSpinBox,
+    QScrollArea,
+    QTableView,
+    QWidget,
+)
+from superqt import QCollapsible
 
 from napari_seg import samples
 from napari_seg._qt.app import show_dock
 from napari_seg._qt.palette import OKABE_ITO
+from napari_seg._qt.panels.measurements import MeasurementsPanel
 from napari_seg._qt.tour import Tour
 
 WINDOW = 1500, 1060
@@ -100,6 +109,36 @@ def photograph_folder(viewer: napari.Viewer, folder: Path) -> None:
         dock.shut_down()
 
 
+def photograph_objects(viewer: napari.Viewer, folder: Path) -> None:
+    """Take pictures of objects, their scores and their measurements."""
+    dock = show_dock(viewer)
+    sample = samples.synthetic_nuclei((512, 512), n=60, seed=3)
+    viewer.add_image(sample.image, name="nuclei")
+    settle(2)
+    dock.source.predict_all()
+    settle(5)
+    dock.findChild(QCollapsible, "objects_section").expand(animate=False)
+    dock.findChild(QWidget, "score_objects_check").click()
+    for name in ("find_objects_button", "measurements_button"):
+        dock.findChild(QWidget, name).click()
+        settle(4)
+    (table,) = (
+        each
+        for each in QApplication.allWidgets()
+        if isinstance(each, MeasurementsPanel)
+    )
+    table.findChild(QTableView).selectRow(7)
+    dock.findChild(QScrollArea).ensureWidgetVisible(
+        dock.findChild(QWidget, "objects_section")
+    )
+    viewer.camera.zoom = 1.7
+    settle(8)
+    for ending in themes(viewer):
+        window = viewer.screenshot(canvas_only=False, flash=False)
+        save(Image.fromarray(window).convert("RGB"), folder / f"objects{ending}.png")
+    dock.shut_down()
+
+
 def as_image(pixmap: QPixmap) -> Image.Image:
     """Return what Qt has drawn."""
     buffer = QBuffer()
@@ -124,10 +163,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=4.0, help="of fine-tuning")
+    parser.add_argument("--objects", action="store_true", help="only those of objects")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home:
         os.environ["NAPARI_SEG_HOME"] = home
+        last = napari.Viewer(title="napari")
+        last.window.resize(*WINDOW)
+        photograph_objects(last, given.folder)
+        last.close()
+        if given.objects:
+            return
         viewer = napari.Viewer(title="napari")
         viewer.window.resize(*WINDOW)
         image, settings, _ = samples.ihc()[0]
