@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_seg.inference.axes import AxesReading, as_array
+from napari_seg.inference.normalization import channel_ranges
 from napari_seg.inference.predict import PredictOptions, stream
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.objects import OBJECT_MAPS, require_object_head
@@ -37,7 +38,7 @@ class ObjectMaps:
     options : PredictOptions, optional
         Tile, halo, zoom, batch, precision and runtime of the prediction.
     ranges : (C, 2) ndarray of float64, optional
-        Intensities, if they are known; else read off the image for each block.
+        Intensities, if they are known; else read off the image, once.
     cancelled : callable, optional
         Asked now and then; once it returns True, what is read is no longer of use.
 
@@ -82,6 +83,9 @@ class ObjectMaps:
         DeviceError
             If the device has too little memory.
         """
+        if self._ranges is None:
+            normalization = self._model.spec.normalization
+            self._ranges = channel_ranges(self._image, self._reading, normalization)
         *index, _, rows, columns = key
         box = (rows, columns)
         sides = (span.stop - span.start for span in box)

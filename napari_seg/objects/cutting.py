@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from skimage.draw import line
 from skimage.measure import label
-from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
 from napari_seg.objects.follow import spread
+from napari_seg.objects.summits import summits
 
 __all__ = ["cut_along", "cut_at_waist", "drawn_pixels", "largest_first"]
 
@@ -44,7 +44,7 @@ def cut_at_waist(mask: NDArray[np.bool_]) -> NDArray[np.int32] | None:
         has no waist.
     """
     inside = np.pad(mask, 1)
-    distance = ndimage.distance_transform_edt(inside)
+    distance = ndimage.distance_transform_edt(inside).round(6)
     low, high = _RISE, float(distance.max())
     seeds = _bumps(distance, low)
     if seeds.max() < 2:
@@ -67,8 +67,8 @@ def cut_at_waist(mask: NDArray[np.bool_]) -> NDArray[np.int32] | None:
 
 def _bumps(distance: NDArray[np.float64], rise: float) -> NDArray[np.int32]:
     """Return the maxima that rise above the saddle to a higher one, numbered."""
-    filled = reconstruction(np.maximum(distance - rise, 0), distance, "dilation")
-    peaks = local_maxima(np.round(filled, 6)) & (distance > 0)
+    components = label(distance > 0, connectivity=2)
+    peaks = summits(distance, lambda height: (height - rise).round(6), components)
     numbers: NDArray[np.int32] = label(peaks, connectivity=2).astype(np.int32)
     return numbers
 

@@ -8,21 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from napari_seg.scoring.regions import Box, box_shape, pixels
+from napari_seg.scoring.regions import Box, box_shape, grown, pixels, relative, wider
 
-__all__ = ["LARGEST", "grown", "object_parts", "pixels_of"]
+__all__ = ["LARGEST", "object_parts", "pixels_of"]
 
 #: Pixels of the largest window that is looked at: beyond it, it takes seconds.
 LARGEST = 1 << 26
 _CONNECTED = np.ones((3, 3), bool)
-
-
-def grown(box: Box, margin: int, shape: tuple[int, ...]) -> Box:
-    """Return a box with `margin` pixels more on each side, as far as there are any."""
-    return tuple(
-        slice(max(0, side.start - margin), min(length, side.stop + margin))
-        for side, length in zip(box, shape, strict=True)
-    )
 
 
 def object_parts(
@@ -49,28 +41,12 @@ def object_parts(
     window = box
     while pixels(window) <= LARGEST:
         parts, _ = label(plane[window] == number, _CONNECTED)
-        inside = tuple(
-            slice(b.start - w.start, b.stop - w.start)
-            for b, w in zip(box, window, strict=True)
-        )
-        met = np.unique(parts[inside])
-        larger = _wider(window, np.isin(parts, met[met > 0]), plane.shape)
+        met = np.unique(parts[relative(box, window)])
+        larger = wider(window, np.isin(parts, met[met > 0]), plane.shape)
         if larger == window:
             return window, parts
         window = larger
     return None
-
-
-def _wider(window: Box, mask: NDArray[np.bool_], shape: tuple[int, ...]) -> Box:
-    """Return a window twice as far towards each side that the mask touches."""
-    sides = []
-    for axis, side in enumerate(window):
-        length = side.stop - side.start
-        first, last = (bool(mask.take(at, axis).any()) for at in (0, -1))
-        start = max(0, side.start - length) if first else side.start
-        stop = min(shape[axis], side.stop + length) if last else side.stop
-        sides.append(slice(start, stop))
-    return tuple(sides)
 
 
 def pixels_of(

@@ -28,13 +28,14 @@ from skimage.measure import label
 from skimage.segmentation import watershed
 
 from napari_seg.objects.components import BLOCK
-from napari_seg.objects.extent import grown, object_parts
+from napari_seg.objects.extent import object_parts
 from napari_seg.objects.instances import SMALLEST
 from napari_seg.objects.present import counted, present
 from napari_seg.scoring.regions import (
     Box,
     as_box,
     changed_box,
+    grown,
     intersection,
     relative,
     split,

@@ -19,7 +19,7 @@ from napari_seg.objects.components import (
     renumber,
 )
 from napari_seg.objects.splitting import MARGIN, split_by_centres, split_by_shape
-from napari_seg.scoring.regions import Box, box_shape, relative
+from napari_seg.scoring.regions import Box, box_shape, grown, relative
 
 __all__ = ["SMALLEST", "SPLITS", "Split", "find_objects"]
 
@@ -152,7 +152,7 @@ class _Plane:
     def _split(self, box: Box, numbers: NDArray[Any], last: int) -> int:
         """Split the components of these numbers; return the last number now."""
         # A border of what does not belong to them.
-        box = _grown(box, 1, self.out.shape)
+        box = grown(box, 1, self.out.shape)
         here = self.out[box]
         wanted = np.zeros(int(max(here.max(), numbers.max())) + 1, bool)
         wanted[numbers] = True
@@ -160,7 +160,7 @@ class _Plane:
         if self.maps is None or self.split == "shape":
             objects = split_by_shape(components, self.labels[box])
         else:
-            around = _grown(box, MARGIN, self.out.shape)
+            around = grown(box, MARGIN, self.out.shape)
             maps = self.maps[(slice(None), *around)]
             rows, columns = relative(box, around)
             objects = split_by_centres(
@@ -186,10 +186,3 @@ class _Plane:
         final[kept[np.argsort(first[kept])]] = before + np.arange(1, len(kept) + 1)
         renumber(self.out, final, self.side)
         return before + len(kept)
-
-
-def _grown(box: Box, margin: int, shape: tuple[int, ...]) -> Box:
-    return tuple(
-        slice(max(0, span.start - margin), min(length, span.stop + margin))
-        for span, length in zip(box, shape, strict=True)
-    )

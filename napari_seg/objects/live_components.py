@@ -28,6 +28,7 @@ from napari_seg.scoring.regions import (
     as_box,
     box_shape,
     changed_box,
+    grown,
     hull,
     intersection,
     pixels,
@@ -263,13 +264,10 @@ class LiveComponents:
 
     def _grown(self, box: Box, margin: int) -> Box:
         """Return a box with a margin along the axes that objects reach through."""
+        sides = zip(grown(box, margin, self.labels.shape), box, strict=True)
         return tuple(
-            slice(max(0, span.start - margin), min(length, span.stop + margin))
-            if reaches
-            else span
-            for span, length, reaches in zip(
-                box, self.labels.shape, self._reaches, strict=True
-            )
+            larger if reaches else span
+            for (larger, span), reaches in zip(sides, self._reaches, strict=True)
         )
 
 

@@ -24,12 +24,14 @@ __all__ = [
     "as_box",
     "box_shape",
     "changed_box",
+    "grown",
     "hull",
     "intersection",
     "pixels",
     "relative",
     "split",
     "union",
+    "wider",
 ]
 
 Box: TypeAlias = tuple[slice, ...]
@@ -199,3 +201,23 @@ def relative(box: Box, origin: Box) -> Box:
         slice(s.start - o.start, s.stop - o.start)
         for s, o in zip(box, origin, strict=True)
     )
+
+
+def grown(box: Box, margin: int, shape: tuple[int, ...]) -> Box:
+    """Return a box with `margin` pixels more on each side, as far as there are any."""
+    return tuple(
+        slice(max(0, side.start - margin), min(length, side.stop + margin))
+        for side, length in zip(box, shape, strict=True)
+    )
+
+
+def wider(window: Box, mask: NDArray[np.bool_], shape: tuple[int, ...]) -> Box:
+    """Return a window twice as far towards each border that the mask in it touches."""
+    sides = []
+    for axis, side in enumerate(window):
+        length = side.stop - side.start
+        first, last = (bool(mask.take(at, axis).any()) for at in (0, -1))
+        start = max(0, side.start - length) if first else side.start
+        stop = min(shape[axis], side.stop + length) if last else side.stop
+        sides.append(slice(start, stop))
+    return tuple(sides)

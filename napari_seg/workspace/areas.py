@@ -15,6 +15,7 @@ from napari_seg.scoring.regions import (
     pixels,
     relative,
     split,
+    wider,
 )
 
 __all__ = ["PIECE", "Area", "find_object", "polygon_areas"]
@@ -63,30 +64,18 @@ def find_object(
         same = plane[window] == plane[point]
         numbered, _ = label(same, np.ones((3, 3), np.bool_))
         mask: NDArray[np.bool_] = numbered == numbered[start]
-        grown = _grown(window, mask, plane.shape)
-        if grown == window:
+        larger = wider(window, mask, plane.shape)
+        if larger == window:
             box = changed_box(mask, window)
             assert box is not None
             return box, mask[relative(box, window)]
-        window = grown
+        window = larger
     return None
 
 
 def _around(point: tuple[int, int]) -> Box:
     half = _WINDOW // 2
     return tuple(slice(max(0, p - half), p + half) for p in point)
-
-
-def _grown(window: Box, mask: NDArray[np.bool_], shape: tuple[int, ...]) -> Box:
-    """Return a window twice as far towards each border that the mask touches."""
-    grown = []
-    for axis, part in enumerate(window):
-        length = part.stop - part.start
-        first, last = (bool(mask.take(at, axis).any()) for at in (0, -1))
-        start = max(0, part.start - length) if first else part.start
-        stop = min(shape[axis], part.stop + length) if last else part.stop
-        grown.append(slice(start, stop))
-    return tuple(grown)
 
 
 def polygon_areas(vertices: ArrayLike, shape: tuple[int, int]) -> list[Area]:

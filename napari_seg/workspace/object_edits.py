@@ -16,9 +16,9 @@ from napari_seg.objects.cutting import (
     drawn_pixels,
     largest_first,
 )
-from napari_seg.objects.extent import grown, pixels_of
+from napari_seg.objects.extent import pixels_of
 from napari_seg.objects.follow import is_object
-from napari_seg.scoring.regions import Box
+from napari_seg.scoring.regions import Box, grown
 
 if TYPE_CHECKING:
     from napari_seg.workspace.numbered import Numbered

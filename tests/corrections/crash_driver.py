@@ -2,9 +2,9 @@
 
 A round forks a *worker*, which paints, accepts, predicts and keeps new models by a
 script and says through a pipe what it began and what is flushed; kills it (SIGKILL)
-after a random time; and forks a *judge*, which plays the same script in memory and
-compares.  The driver itself imports everything once and starts no thread, so that
-forking is quick and safe.
+after a random number of operations and a random time; and forks a *judge*, which plays
+the same script in memory and compares.  The driver itself imports everything once and
+starts no thread, so that forking is quick and safe.
 
 Run it as ``python crash_driver.py FOLDER --rounds 40 --seed 1``.  The last line that it
 prints is a JSON object; a round that failed is told in it.
@@ -45,6 +45,8 @@ from napari_seg.scoring.regions import as_box, split
 
 SHAPE = (96, 128)
 CLASSES = ("background", "nucleus", "cytoplasm")
+# A round ends at most so many seconds after fewer operations than these.
+_OPERATIONS, _SECONDS = 20, 0.2
 FINGERPRINT = "c0ffee" * 5
 IMAGE = np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)
 
@@ -325,15 +327,30 @@ def listen(pipe, seconds=None):
         said += part
 
 
+def listen_for(pipe, operations):
+    """Return what a child said until it began so many operations, or ended."""
+    said = b""
+    while said.count(b"began ") < operations:
+        part = os.read(pipe, 1 << 16)
+        if not part:
+            break
+        said += part
+    return said
+
+
 def _judge_aloud(folder, seed, told, say):
     say(f"missing {judge(folder, seed, told)}")
 
 
-def play_round(folder, seed, seconds):
-    """Kill one worker; return what it was at, and what was missing afterwards."""
+def play_round(folder, seed, operations, seconds):
+    """Kill one worker; return what it was at, and what was missing afterwards.
+
+    So many seconds after it began so many operations: by the clock alone, a busy
+    machine would do little before it is killed.
+    """
     folder.mkdir(exist_ok=True)
     worker, pipe = fork(work, folder, seed)
-    said = listen(pipe, seconds)
+    said = listen_for(pipe, operations) + listen(pipe, seconds)
     os.kill(worker, signal.SIGKILL)
     os.waitpid(worker, 0)
     said += listen(pipe)
@@ -374,7 +391,9 @@ def main():
         folder = chance.choice(folders[-3:])
         store_module._HISTORY_BYTES = chance.choice([40_000, 64 << 20])
         seed = given.seed * 1_000_000 + i
-        outcome = play_round(folder, seed, chance.uniform(0.0, 0.6))
+        outcome = play_round(
+            folder, seed, chance.randrange(_OPERATIONS), chance.uniform(0.0, _SECONDS)
+        )
         sys.stderr.write(f"{json.dumps(outcome)}\n")
         outcomes.append(outcome)
     summary = {
