@@ -92,10 +92,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--split",
-        choices=("model", "shape", "none"),
+        choices=("model", "shape", "probability", "none"),
         help="with --instances: tell objects that touch apart as the model has learned "
         "to (model, the default of those that have), cut them at their waists (shape, "
-        "the default of others), or let all that is connected be one object (none)",
+        "the default of others), or also where the model is less sure (probability), "
+        "or let all that is connected be one object (none)",
     )
     defaults = PredictOptions()
     add_options(parser, defaults)
@@ -128,6 +129,7 @@ def run(given: argparse.Namespace) -> Report:
     """Segment every input; one that fails does not stop the others."""
     from napari_seg.cli.files import find_images
     from napari_seg.cli.segmenting import Task, check_targets
+    from napari_seg.inference.object_maps import require_planes
     from napari_seg.models.checkpoint import load_model
     from napari_seg.models.objects import require_object_head
 
@@ -143,6 +145,8 @@ def run(given: argparse.Namespace) -> Report:
         model = load_model(given.model, on_progress=on_progress)
     if given.split == "model":
         require_object_head(model)
+    if given.split == "probability":
+        require_planes(model)
     task = Task(
         folder=given.output,
         options=_zoomed(_options(given), given.diameter, model.spec),

@@ -114,19 +114,23 @@ class Task:
     ) -> tuple[NDArray[np.uint32], int]:
         """Return the objects of a mask that the model made, and how many there are."""
         # Imported late: few predictions need it.
-        from napari_seg.inference.object_maps import ObjectMaps
+        from napari_seg.inference.object_maps import ClassProbability, ObjectMaps, Seen
         from napari_seg.objects.numbering import number_objects
 
-        job, maps = outputs.job, None
+        job = outputs.job
+        seen = Seen(
+            model,
+            outputs.picture.data,
+            job.reading,
+            device=device,
+            options=self.options,
+            ranges=job.ranges,
+        )
+        maps: ObjectMaps | ClassProbability | None = None
         if self.split == "model":
-            maps = ObjectMaps(
-                model,
-                outputs.picture.data,
-                job.reading,
-                device=device,
-                options=self.options,
-                ranges=job.ranges,
-            )
+            maps = ObjectMaps(seen)
+        elif self.split == "probability":
+            maps = ClassProbability(seen, labels)
         ids = number_objects(labels, job.reading.leading, self.split, maps=maps)
         return ids, int(ids.max(initial=0))
 

@@ -18,12 +18,17 @@ from napari_seg.objects.components import (
     label_components,
     renumber,
 )
-from napari_seg.objects.splitting import MARGIN, split_by_centres, split_by_shape
+from napari_seg.objects.splitting import (
+    MARGIN,
+    split_by_centres,
+    split_by_probability,
+    split_by_shape,
+)
 from napari_seg.scoring.regions import Box, box_shape, grown, relative
 
 __all__ = ["SMALLEST", "SPLITS", "Split", "find_objects"]
 
-Split = Literal["none", "shape", "model"]
+Split = Literal["none", "shape", "probability", "model"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 #: Objects of fewer pixels are taken for noise.
 SMALLEST = 10
@@ -51,9 +56,11 @@ def find_objects(
         Class ids, 0 the background and 255 unknown; NumPy or lazy. Each plane has
         objects of its own; :mod:`napari_seg.objects.stitch` joins them through Z.
     split : str
-        ``none``; ``shape``, at their waists; ``model``, as an object head says.
-    maps : (..., 3, Y, X) array of float, optional
-        What the object head says; needed for ``model``.
+        ``none``; ``shape``, at their waists; ``probability``, also where the model is
+        less sure of them; ``model``, as an object head says.
+    maps : (..., 1 or 3, Y, X) array of float, optional
+        For ``probability`` how probable the classes in `labels` are; for ``model`` what
+        the object head says.
     countable : (256,) ndarray of bool, optional
         Of which classes objects are wanted; by default all but the background.
     smallest : int
@@ -78,9 +85,10 @@ def find_objects(
     """
     if split not in SPLITS:
         raise InputError(f"split is {split!r}; it can be {', '.join(SPLITS)}.")
-    if split == "model" and maps is None:
+    if split in ("probability", "model") and maps is None:
         raise InputError(
-            "Splitting by the model needs what its object head says of the image."
+            "Splitting by probability, or by the model, needs what the model says of "
+            "the image."
         )
     if out is None:
         out = np.zeros(labels.shape, np.uint32)
@@ -163,9 +171,11 @@ class _Plane:
             around = grown(box, MARGIN, self.out.shape)
             maps = self.maps[(slice(None), *around)]
             rows, columns = relative(box, around)
-            objects = split_by_centres(
-                components, self.labels[box], maps, (rows, columns)
-            )
+            inner, labels = (rows, columns), self.labels[box]
+            if self.split == "probability":
+                objects = split_by_probability(components, labels, maps[0], inner)
+            else:
+                objects = split_by_centres(components, labels, maps, inner)
         self.out[box] = np.where(components > 0, objects + last, here).astype(np.uint32)
         return last + int(objects.max(initial=0))
 

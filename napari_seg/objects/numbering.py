@@ -37,9 +37,10 @@ def number_objects(
         such as time.
     split : str
         ``none``, what is connected is one object, diagonals and Z included; ``shape``,
-        it is cut at its waists; ``model``, as an object head says.
-    maps : (..., 3, Y, X) array of float, optional
-        What the object head says; needed for ``model``.
+        it is cut at its waists; ``probability``, also where the model is less sure;
+        ``model``, as an object head says.
+    maps : (..., 1 or 3, Y, X) array of float, optional
+        As :func:`~napari_seg.objects.instances.find_objects` takes them.
     countable : (256,) ndarray of bool, optional
         Of which classes there are objects; by default of all but the background.
     smallest : int

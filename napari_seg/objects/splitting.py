@@ -1,6 +1,6 @@
-"""Components that are several objects, split: by shape, or as an object head says.
+"""Components that are several objects, split: by shape, or as a model sees them.
 
-Both look for the summits of a surface, and what becomes of a component does not depend
+All look for the summits of a surface, and what becomes of a component does not depend
 on which others are there: so blocks of an image leave no trace.
 """
 
@@ -18,15 +18,15 @@ from skimage.segmentation import watershed
 
 from napari_seg.objects.summits import summits
 
-__all__ = ["MARGIN", "split_by_centres", "split_by_shape"]
+__all__ = ["MARGIN", "split_by_centres", "split_by_probability", "split_by_shape"]
 
 #: By how much a bump must rise above the saddle to the next one to be an object of its
 #: own: in pixels of distance to the border, the same where the distance is weighted
 #: with the map of centres, and as a share of its height.
 _RISE, _WEIGHTED_RISE, _SHARE = 0.75, 0.3, 0.1
-#: Smoothing of the map of centres in pixels, and what it is at least.
+#: Smoothing of what a model says in pixels, and what it is at least.
 _SMOOTH, _LEAST = 1.0, 0.01
-#: Pixels around a component on which its centres depend.
+#: Pixels around a component on which its objects depend.
 MARGIN = int(4 * _SMOOTH + 0.5) + 1
 
 _Surface = Callable[[NDArray[np.bool_]], NDArray[np.float64]]
@@ -87,14 +87,48 @@ def split_by_centres(
     Panoptic-DeepLab lets each pixel point to its centre instead (Cheng et al. 2020,
     arXiv:1911.10194, Eq. 1); that broke large nuclei, see ``docs/models.md``.
     """
-    height = ndimage.gaussian_filter(maps[0].astype(np.float32), _SMOOTH)[inner]
-    weight = np.maximum(height, _LEAST).astype(np.float64)
+    return _split(components, labels, _weighted(maps[0], inner), _WEIGHTED_RISE)
+
+
+def split_by_probability(
+    components: NDArray[Any],
+    labels: NDArray[np.uint8],
+    probability: NDArray[np.floating],
+    inner: tuple[slice, slice],
+) -> NDArray[Any]:
+    """Split components where they are thin, or where the model is less sure of them.
+
+    As :func:`split_by_shape`, but each pixel's distance to the border is weighted with
+    the probability of its class: a seam between two cells, which the model sees but
+    not clearly enough to leave it out of the mask, is a valley.
+
+    Parameters
+    ----------
+    components, labels
+        As :func:`split_by_shape` takes them.
+    probability : (Y + more, X + more) ndarray of float
+        Of the classes in `labels`, with up to `MARGIN` pixels around.
+    inner : tuple of slice
+        Where `components` lies on it.
+
+    Returns
+    -------
+    (Y, X) ndarray of int32
+        1 ... n in no particular order, 0 where `components` is.
+    """
+    return _split(components, labels, _weighted(probability, inner), _RISE)
+
+
+def _weighted(said: NDArray[np.floating], inner: tuple[slice, slice]) -> _Surface:
+    """Return the distance to the border, weighted with what a model says, 0 to 1."""
+    smooth = ndimage.gaussian_filter(said.astype(np.float32), _SMOOTH)[inner]
+    weight = np.maximum(smooth, _LEAST).astype(np.float64)
 
     def surface(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
         weighted: NDArray[np.float64] = (weight * _distance(inside)).round(6)
         return weighted
 
-    return _split(components, labels, surface, _WEIGHTED_RISE)
+    return surface
 
 
 def _split(

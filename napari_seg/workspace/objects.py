@@ -20,7 +20,7 @@ from napari_seg.workspace.tasks import Job, Runner, Task
 # What numbers objects is imported late, since scikit-image takes its time to load.
 if TYPE_CHECKING:
     from napari_seg.corrections.objects import ObjectsFile
-    from napari_seg.inference.object_maps import ObjectMaps
+    from napari_seg.inference.object_maps import Seen
     from napari_seg.objects.numbering import Split
     from napari_seg.workspace.numbered import Numbered
     from napari_seg.workspace.object_edits import Edit, Place
@@ -120,10 +120,13 @@ class Objects:
         return "" if self.ids is not None else self.measuring_obstacle
 
     @property
-    def model_splits(self) -> bool:
-        """Whether the model in use has learned to tell objects apart."""
+    def splits(self) -> tuple[Split, ...]:
+        """Ways to tell objects apart that the model in use allows."""
         choice = self._workspace.choice
-        return choice is not None and not choice.untrained and choice.spec.object_head
+        if choice is None or choice.untrained or choice.spec.ndim != 2:
+            return ("shape", "none")
+        more: tuple[Split, ...] = ("model",) if choice.spec.object_head else ()
+        return ("shape", "none", "probability", *more)
 
     def find(self, split: Split) -> None:
         """Find the objects of the mask as it is now."""
@@ -133,18 +136,19 @@ class Objects:
         self._workspace.settling.emit()
         stopped = self._stopped = threading.Event()
         self._meanwhile = []
-        maps = self._maps(session, stopped) if split == "model" else None
-        job = find_job(session, split, stopped, maps)
+        model_needed = split in ("probability", "model")
+        seen = self._seen(session, stopped) if model_needed else None
+        job = find_job(session, split, stopped, seen)
         self._start(job, partial(self._found, session))
 
-    def _maps(
+    def _seen(
         self, session: Session, stopped: threading.Event
-    ) -> Callable[[], ObjectMaps] | None:
+    ) -> Callable[[], Seen] | None:
         workspace, choice = self._workspace, self._workspace.choice
         if choice is None:
             return None
         return partial(
-            workspace.predictor.object_maps,
+            workspace.predictor.seen,
             session,
             choice,
             workspace.predict_options,

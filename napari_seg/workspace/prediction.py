@@ -17,7 +17,7 @@ from napari_seg.workspace.tasks import Job, Runner, Task
 
 if TYPE_CHECKING:
     from napari_seg.inference.cluster import Cluster
-    from napari_seg.inference.object_maps import ObjectMaps
+    from napari_seg.inference.object_maps import Seen
     from napari_seg.inference.predict import PredictOptions, TileResult
     from napari_seg.models.base import SegmentationModel
 
@@ -154,28 +154,28 @@ class Predictor:
         """Go on with what is visible now."""
         self._view = view
 
-    def object_maps(
+    def seen(
         self,
         session: Session,
         choice: ModelChoice,
         options: PredictOptions | None,
         device: str,
         cancelled: Callable[[], bool],
-    ) -> ObjectMaps:
-        """Return what the object head of a model says of the image.
+    ) -> Seen:
+        """Return a model that looks at the image in parts.
 
         To be called beside the main thread.
 
         Raises
         ------
-        InputError, ModelFileError, DeviceError
-            If the model has none, or cannot be used.
+        ModelFileError, DeviceError
+            If the model cannot be used.
         """
-        from napari_seg.inference.object_maps import ObjectMaps
+        from napari_seg.inference.object_maps import Seen
         from napari_seg.inference.predict import PredictOptions
 
         source = session.source
-        return ObjectMaps(
+        return Seen(
             self._model(choice),
             source.data,
             session.reading,

@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 Point = Sequence[float]
+Text = str | Callable[[], str]
 
 LEFT = Qt.MouseButton.LeftButton
 RIGHT = Qt.MouseButton.RightButton
@@ -69,7 +70,7 @@ def settle(seconds: float = 0.03) -> None:
 
 
 def wait_until(
-    condition: Callable[[], object], timeout: float = 10.0, what: str = ""
+    condition: Callable[[], object], timeout: float = 10.0, what: Text = ""
 ) -> None:
     """Let Qt work until `condition` holds.
 
@@ -79,8 +80,8 @@ def wait_until(
         Asked after every turn of the event loop.
     timeout : float
         Seconds.
-    what : str
-        What is waited for, as the failure shall call it.
+    what : str or callable
+        What is waited for, as the failure shall call it, or what tells that then.
 
     Raises
     ------
@@ -89,8 +90,10 @@ def wait_until(
     """
     end = time.perf_counter() + timeout
     while not condition():
-        name = what or getattr(condition, "__name__", "the condition")
-        assert time.perf_counter() < end, f"{name} did not hold within {timeout:g} s"
+        if time.perf_counter() >= end:
+            name = what() if callable(what) else what
+            name = name or getattr(condition, "__name__", "the condition")
+            raise AssertionError(f"{name} did not hold within {timeout:g} s")
         settle(0.005)
 
 

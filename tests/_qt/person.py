@@ -125,7 +125,9 @@ class Person:
     def press(self, name: str) -> None:
         hands.press_button(self.button(name))
 
-    def wait(self, condition: Any, timeout: float = PATIENCE, what: str = "") -> None:
+    def wait(
+        self, condition: Any, timeout: float = PATIENCE, what: hands.Text = ""
+    ) -> None:
         hands.wait_until(condition, timeout, what)
 
     def predict(self, name: str = "predict_all_button") -> Labels:

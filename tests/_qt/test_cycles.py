@@ -52,17 +52,24 @@ def test_nothing_is_left_of_500_cancelled_predictions(
             hands.settle(0.0)
             assert person.idle()
 
-    def settled() -> tuple[int, int]:
+    def settled() -> int:
         person.wait(lambda: person.dock._runner.running == 0)
         gc.collect()
-        return len(hands.running()), _memory()
+        return _memory()
 
     cycles(CYCLES * 2 // 5)
-    threads, memory = settled()
+    memory, threads = settled(), set(hands.running())
     cycles(CYCLES - CYCLES * 2 // 5)
+    memory_after = settled()
+
+    def more() -> list[str]:
+        return [thread.name for thread in hands.running() if thread not in threads]
+
     # What is being saved at this moment has a thread, which ends by itself.
-    person.wait(lambda: len(hands.running()) <= threads)
-    _, memory_after = settled()
+    person.wait(
+        lambda: len(hands.running()) <= len(threads),
+        what=lambda: f"the end of {', '.join(more())}",
+    )
 
     assert memory_after - memory < SLACK
     assert not person.failures

@@ -65,6 +65,14 @@ def table(person: Person) -> MeasurementsPanel:
     return shown
 
 
+def test_cut_where_the_model_is_unsure(person: Person) -> None:
+    draw_cells(person)
+    hands.choose(person.combo("objects_split_combo"), "where the model is unsure")
+    find(person)
+    assert person.dock.workspace.objects.count
+    assert not person.failures
+
+
 def test_the_model_is_asked_only_if_it_has_learned_that(person: Person) -> None:
     combo = person.find(QComboBox, "objects_split_combo")
     workspace = person.dock.workspace

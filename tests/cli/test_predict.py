@@ -116,6 +116,18 @@ def test_objects_as_the_model_tells_them_apart(predict, nuclei, model_file, tmp_
     )
 
 
+def test_objects_cut_where_the_model_is_unsure(predict, nuclei, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", nuclei)
+    wanted = ("--instances", "--split", "probability", "--confidence")
+    predict(tmp_path / "a.tif", *wanted)
+    mask = tifffile.imread(tmp_path / "out" / "a_mask.tif")
+    sure = tifffile.imread(tmp_path / "out" / "a_confidence.tif")
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "out" / "a_instances.tif"),
+        find_objects(mask, "probability", maps=sure[None]),
+    )
+
+
 def test_objects_reach_through_z_but_not_through_time():
     labels = np.zeros((2, 3, 6, 6), np.uint8)
     labels[:, :, 1:3, 1:3] = 1

@@ -122,6 +122,32 @@ def test_the_model_splits_where_the_shape_says_nothing() -> None:
     np.testing.assert_array_equal(ids, numbers)
 
 
+def test_a_seam_of_doubt_splits_where_the_shape_says_nothing() -> None:
+    mask, sure = np.zeros((40, 70), np.uint8), np.full((1, 40, 70), 0.99)
+    mask[5:35, 5:65] = 1
+    sure[:, :, 33:36] = 0.55
+    assert find_objects(mask).max() == 1
+    ids = find_objects(mask, "probability", maps=sure)
+    assert ids.max() == 2
+    assert set(ids[5:35, 5:32].ravel()) == {1}
+    assert set(ids[5:35, 37:65].ravel()) == {2}
+    # Doubt everywhere is no seam.
+    assert find_objects(mask, "probability", maps=np.full_like(sure, 0.4)).max() == 1
+
+
+@given(st.integers(0, 2**31), st.sampled_from([20, 33, 64]))
+@settings(max_examples=20, deadline=None)
+def test_doubt_is_seen_alike_in_blocks_of_any_size(seed: int, side: int) -> None:
+    drawn = synthetic_nuclei((90, 110), 12, seed=seed % 1000)
+    rng = np.random.default_rng(seed)
+    sure = ndimage.gaussian_filter(rng.random((1, 90, 110)), (0, 2, 2))
+    mask = (drawn.mask > 0).astype(np.uint8)
+    np.testing.assert_array_equal(
+        find_objects(mask, "probability", maps=sure, side=side),
+        find_objects(mask, "probability", maps=sure),
+    )
+
+
 def test_what_the_user_painted_is_an_object_even_if_the_model_sees_none() -> None:
     mask = discs((20, 20, 8), (60, 80, 8))
     maps, _ = object_targets(discs((20, 20, 8)))
@@ -154,7 +180,7 @@ def test_lazy_masks_into_zarr() -> None:
 
 
 def test_an_unknown_split_is_refused() -> None:
-    with pytest.raises(InputError, match="none, shape, model"):
+    with pytest.raises(InputError, match="none, shape, probability, model"):
         find_objects(discs((20, 20, 8)), "magic")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="object head"):
+    with pytest.raises(InputError, match="needs what the model says"):
         find_objects(discs((20, 20, 8)), "model")

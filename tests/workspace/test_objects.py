@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from skimage.draw import disk
 from tifffile import TiffFile, imread
 
 from napari_seg.corrections.ledger import CORRECTED, Ledger
-from napari_seg.inference.object_maps import ObjectMaps
+from napari_seg.inference.object_maps import ClassProbability, ObjectMaps, Seen
 from napari_seg.models.checkpoint import load_model
 from napari_seg.objects.follow import is_object
 from napari_seg.objects.numbering import number_objects
@@ -62,20 +63,34 @@ def test_found_and_measured(ready: Workspace, heard: Heard) -> None:
 def test_told_apart_as_the_model_learned(
     ready: Workspace, heard: Heard, tmp_path: Path
 ) -> None:
-    assert not ready.objects.model_splits
+    assert "model" not in ready.objects.splits
     ready.objects.find("model")
     assert "object_head=True" in str(heard.failures.pop())
     assert ready.objects.ids is None
 
     ready.open_model(make_model(tmp_path / "able", object_head=True))
-    assert ready.objects.model_splits
+    assert "model" in ready.objects.splits
     ready.objects.find("model")
     session, model = ready.session, load_model(tmp_path / "able.safetensors")
     assert session is not None
-    maps = ObjectMaps(model, session.source.data, session.reading)
-    expected = number_objects(session.mask.labels, "", "model", maps=maps)
+    seen = Seen(model, session.source.data, session.reading)
+    labels = session.mask.labels
+    expected = number_objects(labels, "", "model", maps=ObjectMaps(seen))
+    np.testing.assert_array_equal(ready.objects.ids, expected)
+
+    ready.objects.find("probability")
+    maps = ClassProbability(seen, labels)
+    expected = number_objects(labels, "", "probability", maps=maps)
     np.testing.assert_array_equal(ready.objects.ids, expected)
     assert not heard.failures
+
+
+def test_an_untrained_model_tells_nothing_apart(ready: Workspace) -> None:
+    assert "probability" in ready.objects.splits
+    choice = ready.choice
+    assert choice is not None
+    ready.set_model(replace(choice, path=None))
+    assert ready.objects.splits == ("shape", "none")
 
 
 def test_nothing_to_find_without_a_mask(workspace: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from qtpy.QtCore import Qt, Signal
@@ -16,6 +17,11 @@ __all__ = ["ObjectsPanel"]
 _SPLITS = {
     "shape": ("cut at waists", "Touching objects are told apart by their outline."),
     "none": ("connected pixels", "All that is connected is one object."),
+    "probability": (
+        "where the model is unsure",
+        "Touching objects are told apart by their outline, and by seams in which the "
+        "model in use is less sure; it looks at the image.",
+    ),
     "model": (
         "as the model learned",
         "The model in use has learned to tell objects apart, and looks at the image.",
@@ -68,7 +74,7 @@ class ObjectsPanel(Panel):
         self.split = QComboBox()
         self.split.setObjectName("objects_split_combo")
         self.split.setAccessibleName("How touching objects are told apart")
-        self.show_splits(model=False)
+        self.show_splits(("shape", "none"))
         self.split.setToolTip("How touching objects are told apart.")
         self.find = button(
             "Find objects",
@@ -134,9 +140,9 @@ class ObjectsPanel(Panel):
         for tool in self.tools.values():
             gate(tool, edit)
 
-    def show_splits(self, *, model: bool) -> None:
+    def show_splits(self, able: Sequence[str]) -> None:
         """Offer what the model in use can do."""
-        wanted = [key for key in _SPLITS if model or key != "model"]
+        wanted = [key for key in _SPLITS if key in able]
         chosen = self.split.currentData()
         if wanted == [self.split.itemData(i) for i in range(self.split.count())]:
             return

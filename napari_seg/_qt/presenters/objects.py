@@ -92,7 +92,7 @@ class ObjectsPresenter:
     def _show(self, _: Any = None) -> None:
         objects = self._objects
         self._panel.show_gates(objects.obstacle, objects.editing_obstacle)
-        self._panel.show_splits(model=objects.model_splits)
+        self._panel.show_splits(objects.splits)
         if self._table is not None:
             self._table.show_gates(objects.measuring_obstacle)
         self._panel.show_objects(self._words())
