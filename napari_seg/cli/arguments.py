@@ -17,6 +17,7 @@ __all__ = [
     "add_budget",
     "add_device",
     "add_json",
+    "add_objects",
     "add_options",
     "add_progress",
     "channel_numbers",
@@ -57,6 +58,23 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="D",
         help="auto, cpu, cuda, cuda:1 or mps (default: auto)",
+    )
+
+
+def add_objects(parser: argparse.ArgumentParser) -> None:
+    """Add what a model learns to tell objects apart from."""
+    parser.add_argument(
+        "--object-head",
+        action="store_true",
+        help="give the model a second decoder that tells touching objects apart "
+        "(unet, deeplabv3, deeplabv3plus); what has one goes on learning it",
+    )
+    parser.add_argument(
+        "--objects",
+        type=existing_folder,
+        metavar="DIR",
+        help="folder of object ids, one file for each image, that it learns from "
+        "(default: what is connected in the labels, cut at its waists)",
     )
 
 

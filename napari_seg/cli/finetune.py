@@ -11,6 +11,7 @@ from napari_seg.cli.arguments import (
     add_budget,
     add_device,
     add_json,
+    add_objects,
     add_options,
     add_progress,
     class_names,
@@ -82,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="let -o be the same file as -m"
     )
     parser.add_argument("--seed", type=int, default=0, help="of sampling (default: 0)")
+    add_objects(parser)
     add_budget(parser, usual=1)
     add_device(parser)
     add_json(parser)
@@ -99,16 +101,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> Report:
     """Fine-tune, and write the new model."""
     from napari_seg.cli.labelled import Planes, pixel_size, read_labelled, read_replay
-    from napari_seg.cli.teaching import checked_output, teach
+    from napari_seg.cli.teaching import check_objects_wanted, checked_output, teach
     from napari_seg.models.checkpoint import load_model, save_model
+    from napari_seg.models.registry import with_object_head
     from napari_seg.training.finetune import default_options
 
     folders = _folders(given)
     output = _output(given, checked_output(given.output))
-    pairs = read_labelled(*folders)
     with show_fetching(given.progress) as on_progress:
         start = load_model(given.model, on_progress=on_progress)
+    check_objects_wanted(given, has_head=given.object_head or start.spec.object_head)
+    pairs = read_labelled(*folders, given.objects)
     model = _adapted(start, pairs, given)
+    if given.object_head:
+        model = with_object_head(model)
     options = given_options(given, default_options(model.spec))
     options = replace(
         options, augmentation=given_options(given, options.augmentation, _AUGMENT)

@@ -67,6 +67,8 @@ class Labelled:
         In which size to learn from it.
     anisotropy : float or None
         Step between slices in pixels, where the file tells.
+    objects : ndarray of int or None
+        Ids of objects, of the shape of the labels, where they are known.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Labelled:
     origin: tuple[str, int, int] | None = None
     size: PixelSize = AS_IT_IS
     anisotropy: float | None = None
+    objects: NDArray[Any] | None = None
 
     @property
     def channels(self) -> int:
@@ -100,12 +103,15 @@ class Planes:
         (C, 2) each: intensities of the whole image that become 0 and 1.
     origins : list of (tuple of (str, int, int) or None)
         Where a window lies in a larger image.
+    objects : list of (ndarray or None)
+        (Y, X) each: ids of objects, where they are known.
     """
 
     images: list[NDArray[Any]] = field(default_factory=list)
     labels: list[NDArray[Any]] = field(default_factory=list)
     ranges: list[NDArray[np.float64]] = field(default_factory=list)
     origins: list[tuple[str, int, int] | None] = field(default_factory=list)
+    objects: list[NDArray[Any] | None] = field(default_factory=list)
 
     @classmethod
     def of(cls, pairs: list[Labelled], spec: ModelSpec) -> Planes:
@@ -139,13 +145,17 @@ class Planes:
         for index in reading.indices():
             plane = np.moveaxis(reading.plane(pair.image, index), 0, -1)
             labels, origin = pair.labels[index], pair.origin
+            objects = None if pair.objects is None else pair.objects[index]
             if zoom != 1:
                 plane, labels = resize_image(plane, zoom), resize_labels(labels, zoom)
                 origin = origin and _enlarged(origin, zoom)
+                if objects is not None:
+                    objects = resize_labels(objects, zoom)
             self.images.append(plane)
             self.labels.append(labels)
             self.ranges.append(ranges)
             self.origins.append(origin)
+            self.objects.append(objects)
 
     def _add_volumes(
         self, pair: Labelled, reading: AxesReading, ranges: NDArray[np.float64]
@@ -162,6 +172,7 @@ class Planes:
             self.labels.append(pair.labels[volume])
             self.ranges.append(ranges)
             self.origins.append(None)
+            self.objects.append(None)
 
 
 def _enlarged(origin: tuple[str, int, int], zoom: float) -> tuple[str, int, int]:
@@ -227,18 +238,41 @@ def training_folders(folder: Path) -> tuple[Path, Path]:
     )
 
 
-def read_labelled(images: Path, labels: Path) -> list[Labelled]:
+def read_labelled(
+    images: Path, labels: Path, objects: Path | None = None
+) -> list[Labelled]:
     """Read the images of one folder that have labels of the same name in another.
+
+    `objects` is a folder with ids of objects, for those that have a file there.
 
     Raises
     ------
     InputError
         If no image has labels, or a pair does not fit together.
     """
+    pairs = pair_by_name(images_in(images), images_in(labels), "labels")
+    read = [_read_pair(image, mask) for image, mask in pairs]
+    if objects is None:
+        return read
+    paths = [image for image, _ in pairs]
+    endings = ("_instances", "_objects")
+    numbered = dict(pair_by_name(paths, images_in(objects), "objects", endings))
     return [
-        _read_pair(image, mask)
-        for image, mask in pair_by_name(images_in(images), images_in(labels), "labels")
+        replace(each, objects=_read_objects(numbered[path], each.labels.shape))
+        if path in numbered
+        else each
+        for each, path in zip(read, paths, strict=True)
     ]
+
+
+def _read_objects(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    ids = np.asarray(read_picture(path, colours=False).data)
+    if ids.dtype.kind not in "biu" or ids.shape != shape:
+        raise LabelsError(
+            f"{path} holds {ids.dtype} of shape {ids.shape}; objects need an integer "
+            f"id for each pixel of their labels, {shape}, and 0 for none."
+        )
+    return ids
 
 
 def read_replay(folder: Path, classes: Sequence[str]) -> list[Labelled]:

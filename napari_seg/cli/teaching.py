@@ -16,7 +16,7 @@ from napari_seg.training.child import step_to_json
 from napari_seg.training.finetune import FinetuneOptions, FinetuneResult, finetune
 from napari_seg.training.loop import Step
 
-__all__ = ["checked_output", "teach"]
+__all__ = ["check_objects_wanted", "checked_output", "teach"]
 
 
 def checked_output(path: Path) -> Path:
@@ -34,6 +34,15 @@ def checked_output(path: Path) -> Path:
         raise InputError(f"{path} is a folder; name a file with -o.")
     check_writable(path.parent)
     return path
+
+
+def check_objects_wanted(given: argparse.Namespace, *, has_head: bool) -> None:
+    """Raise InputError for objects from which nothing would be learned."""
+    if given.objects is not None and not has_head:
+        raise InputError(
+            "--objects is for models that tell objects apart; add --object-head to "
+            "give this one a second decoder."
+        )
 
 
 def teach(
@@ -84,6 +93,7 @@ def teach(
             else None,
             ranges=planes.ranges,
             origins=planes.origins,
+            objects=planes.objects,
             device=given.device,
             options=options,
             on_step=on_step,

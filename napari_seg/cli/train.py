@@ -12,6 +12,7 @@ from napari_seg.cli.arguments import (
     add_budget,
     add_device,
     add_json,
+    add_objects,
     add_options,
     add_progress,
     class_names,
@@ -105,6 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="of weights and sampling (default: 0)"
     )
+    add_objects(parser)
     add_budget(parser, usual=_MINUTES)
     add_device(parser)
     add_json(parser)
@@ -117,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> Report:
     """Make a model, train it and write it."""
     from napari_seg.cli.labelled import Planes, read_labelled
-    from napari_seg.cli.teaching import checked_output, teach
+    from napari_seg.cli.teaching import check_objects_wanted, checked_output, teach
     from napari_seg.models.checkpoint import save_model
 
     options = given_options(given, _defaults(volumes=_sees_volumes(given.arch)))
@@ -125,7 +127,8 @@ def run(given: argparse.Namespace) -> Report:
         options, augmentation=given_options(given, options.augmentation, _AUGMENT)
     )
     output = checked_output(given.output)
-    pairs = read_labelled(given.images, given.labels)
+    check_objects_wanted(given, has_head=given.object_head)
+    pairs = read_labelled(given.images, given.labels, given.objects)
     model = _new_model(given, pairs, name=output.stem)
     planes = Planes.of(pairs, model.spec)
     result = teach(given, model, planes, options, minutes=_MINUTES)
@@ -195,6 +198,7 @@ def _new_model(
             gray_as_rgb=len(counts) > 1,
             slices=given.slices,
             anisotropy=step,
+            object_head=given.object_head,
             encoder_weights=given.encoder_weights,
             on_progress=on_progress,
         )

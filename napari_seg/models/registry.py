@@ -415,6 +415,21 @@ def adapt_model(
     return adapted.to(device).train(model.training)
 
 
+def with_object_head(model: SegmentationModel) -> SegmentationModel:
+    """Return a copy that has an object head; the classes stay what they were.
+
+    A head that is there already is kept; a new one has random weights.
+
+    Raises
+    ------
+    InputError
+        If the architecture can have none.
+    """
+    made = build(replace(model.spec, object_head=True))
+    made.load_state_dict(made.state_dict() | model.state_dict())
+    return made.eval()
+
+
 def _has_classes(model: SegmentationModel, layer: str) -> bool:
     if isinstance(model, CustomModel):
         return layer in model.class_layers

@@ -16,7 +16,7 @@ from napari_seg.models.spec import ModelSpec
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.training.sampling import Example, Origin
 
-__all__ = ["planes_of", "prepare_examples", "prepare_image"]
+__all__ = ["check_objects", "planes_of", "prepare_examples", "prepare_image"]
 
 
 def prepare_image(
@@ -123,6 +123,39 @@ def prepare_examples(
             images, labels, each_range, each_origin, strict=True
         )
     ]
+
+
+def check_objects(
+    objects: Sequence[ArrayLike | None] | None, examples: Sequence[Example]
+) -> list[NDArray[np.integer] | None]:
+    """Return the objects of each example, or None where they are not known.
+
+    Raises
+    ------
+    LabelsError
+        If there are not as many as examples, or shapes or dtypes do not fit.
+    """
+    if objects is None:
+        return [None] * len(examples)
+    if len(objects) != len(examples):
+        raise LabelsError(
+            f"{len(objects)} images of objects were given for {len(examples)} images; "
+            "each needs its own, or None."
+        )
+    checked: list[NDArray[np.integer] | None] = []
+    for given, example in zip(objects, examples, strict=True):
+        ids = None if given is None else np.asarray(given)
+        if ids is not None and ids.shape != example.labels.shape:
+            raise LabelsError(
+                f"Objects of shape {ids.shape} do not fit labels of shape "
+                f"{example.labels.shape}; each pixel needs the id of its object, or 0."
+            )
+        if ids is not None and (ids.dtype.kind not in "iub" or ids.min(initial=0) < 0):
+            raise LabelsError(
+                f"Ids of objects are {ids.dtype}; they must be integers from 0."
+            )
+        checked.append(ids)
+    return checked
 
 
 def _checked(labels: ArrayLike, image: Any, spec: ModelSpec) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from napari_seg.inference.device import pick_device
 from napari_seg.models.base import SegmentationModel
@@ -20,7 +20,7 @@ from napari_seg.scoring.confusion import Scores
 from napari_seg.training.augmentation import AugmentOptions
 from napari_seg.training.calibration import Calibration, calibrate
 from napari_seg.training.distillation import Distillation
-from napari_seg.training.examples import prepare_examples
+from napari_seg.training.examples import check_objects, prepare_examples
 from napari_seg.training.guard import (
     Holdout,
     Verdict,
@@ -34,11 +34,13 @@ from napari_seg.training.guard import (
 from napari_seg.training.head import fit_new_classes
 from napari_seg.training.loop import (
     Budget,
+    FurtherLoss,
     Step,
     TrainOptions,
     statistics_option,
     train,
 )
+from napari_seg.training.objects import ObjectTerm, number_examples
 from napari_seg.training.rehearsal import drawn_replay
 from napari_seg.training.sampling import (
     CropSampler,
@@ -129,6 +131,8 @@ class FinetuneOptions(TrainOptions):
     )
 
 
+#: Crops from which an object head learns, as a share of those of the classes.
+_OBJECT_SHARE = 0.5
 #: Crops of volumes: 8 of 128 pixels a side would be 17 million voxels.
 _VOLUME_BATCH, _VOLUME_CROP = 2, 64
 
@@ -220,6 +224,7 @@ def finetune(
     replay: Replay | None = None,
     ranges: Sequence[ArrayLike | None] | None = None,
     origins: Sequence[Origin | None] | None = None,
+    objects: Sequence[ArrayLike | None] | None = None,
     device: str = "auto",
     options: FinetuneOptions | None = None,
     on_step: Callable[[Step], None] | None = None,
@@ -253,6 +258,9 @@ def finetune(
     origins : sequence of (tuple of (str, int, int) or None), optional
         Name of the larger image, row and column of the window's corner: windows that
         touch there are one place to the verdict.
+    objects : sequence of (array of int or None), optional
+        Of each image the ids of its objects, (Y, X) and 0 for none, for models with an
+        object head; None finds them in the labels and cuts them at their waists.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     options : FinetuneOptions or None
@@ -273,7 +281,7 @@ def finetune(
     NothingToLearnError
         If no pixel is labelled.
     LabelsError, ImageError, ChannelError
-        If labels, images and model do not fit each other.
+        If labels, objects, images and model do not fit each other.
     NotTrainableError
         If the model is a graph of another program.
     TrainingError
@@ -297,7 +305,11 @@ def finetune(
     sampler = _sampler(training, (drawn, replayed), options, seed, tuned)
     watch = Watch(held_out.first(_WATCHED))
     # Held to its answers from before its last layer is fitted.
-    further_loss = _distillation(tuned, options, replayed=bool(drawn or old))
+    ids = [*check_objects(objects, examples), *check_objects(None, replayed)]
+    further_losses: list[FurtherLoss] = [
+        *_distillation(tuned, options, replayed=bool(drawn or old)),
+        *_objects(tuned, [*training, *replayed], ids, options, seed),
+    ]
     if model.spec.history:
         # Features of a new model are random: nothing to fit a layer to.
         fit_new_classes(tuned, sampler, options, seed)
@@ -309,7 +321,7 @@ def finetune(
         evaluate=watch if len(held_out) else None,
         keep_best=watch.has_fallen,
         seed=seed,
-        further_loss=further_loss,
+        further_losses=further_losses,
     )
     # Dropout draws from the global state, which is handed back as it was.
     with torch.random.fork_rng([chosen] if chosen.type == "cuda" else []):
@@ -408,9 +420,28 @@ def _crop(
 
 def _distillation(
     model: SegmentationModel, options: FinetuneOptions, *, replayed: bool
-) -> Distillation | None:
+) -> list[Distillation]:
     weights = options.distillation * replayed, options.distillation_unknown
-    return Distillation(copy.deepcopy(model), *weights) if any(weights) else None
+    return [Distillation(copy.deepcopy(model), *weights)] if any(weights) else []
+
+
+def _objects(
+    model: SegmentationModel,
+    examples: Sequence[Example],
+    objects: Sequence[NDArray[np.integer] | None],
+    options: FinetuneOptions,
+    seed: int,
+) -> list[ObjectTerm]:
+    """Return the term from which an object head learns, if there is one."""
+    if not model.spec.object_head:
+        return []
+    numbered = number_examples(examples, objects, seed)
+    if not known_pixels(numbered):
+        return []
+    device = next(model.parameters()).device
+    sampler = CropSampler(numbered, options.crop, seed, device)
+    crops = max(round(_OBJECT_SHARE * options.batch), 1)
+    return [ObjectTerm(model, sampler, crops, options.augmentation, seed)]
 
 
 def _confusions(model: SegmentationModel, *parts: Holdout) -> list[np.ndarray]:

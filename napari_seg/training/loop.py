@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -223,7 +223,7 @@ def train(
     keep_best: Callable[[], bool] = lambda: True,
     seed: int = 0,
     loss: Loss | None = None,
-    further_loss: FurtherLoss | None = None,
+    further_losses: Sequence[FurtherLoss] = (),
 ) -> Generator[Step, None, None]:
     """Train `model` in place, one yield for each step.
 
@@ -254,8 +254,8 @@ def train(
         Seed of the augmentation.
     loss : callable, optional
         Maps logits and targets to a scalar; by default what `options` names.
-    further_loss : callable, optional
-        Maps images as the network takes them, logits, labels and the number of
+    further_losses : sequence of callable
+        Each maps images as the network takes them, logits, labels and the number of
         replayed crops to a scalar that is added.
 
     Yields
@@ -298,7 +298,7 @@ def train(
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
                     logits, auxiliary = model.forward_with_auxiliary(images)
                 error = loss_function(logits.float(), labels)
-                if further_loss is not None:
+                for further_loss in further_losses:
                     with torch.autocast(device.type, torch.bfloat16, enabled=half):
                         further = further_loss(images, logits, labels, sampler.replayed)
                     error = error + further

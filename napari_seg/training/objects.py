@@ -1,4 +1,4 @@
-"""Training of an object head: targets from object ids, loss, and the branch to train.
+"""Training of an object head: targets from object ids, losses, the branch to train.
 
 After Panoptic-DeepLab (Cheng et al. 2020, arXiv:1911.10194, Sec. 3.1): the centre of
 an object is regressed as a Gaussian, the way to it in pixels. There all Gaussians have
@@ -8,19 +8,31 @@ one width; here it follows the object, since cells differ more in size than cars
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 from skimage.measure import label
 from torch import Tensor
 from torch.nn import functional as F
 
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.objects import WithObjects
+from napari_seg.objects.instances import find_objects
 from napari_seg.scoring.confusion import UNKNOWN
+from napari_seg.training.augmentation import AugmentOptions, augment
+from napari_seg.training.sampling import Example, Sampler
 
-__all__ = ["ObjectBranch", "few_numbers", "object_loss", "object_targets"]
+__all__ = [
+    "ObjectBranch",
+    "ObjectTerm",
+    "few_numbers",
+    "number_examples",
+    "object_loss",
+    "object_targets",
+]
 
 #: Width of the Gaussian at a centre, as a share of the root of the object's area, and
 #: the least in pixels.
@@ -43,6 +55,51 @@ def few_numbers(
     numbers[0] = 0
     drawn: NDArray[np.uint8] = numbers[ids]
     return drawn
+
+
+def number_examples(
+    examples: Sequence[Example],
+    objects: Sequence[NDArray[np.integer] | None],
+    seed: int = 0,
+) -> list[Example]:
+    """Return examples whose labels are numbers of objects instead of classes.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        Labels are class ids (H, W), 255 where unknown.
+    objects : sequence of ((H, W) ndarray of int or None)
+        Their objects, 0 for none; None finds them in the labels and cuts them at their
+        waists.
+    seed : int
+        Of the numbers that are drawn.
+
+    Returns
+    -------
+    list of Example
+        Numbers as :func:`object_targets` takes them. Of an object that reaches into
+        unknown pixels nobody knows the centre: it is unknown.
+    """
+    rng = np.random.default_rng(seed)
+    return [
+        replace(each, labels=_numbers(each.labels, ids, rng))
+        for each, ids in zip(examples, objects, strict=True)
+    ]
+
+
+def _numbers(
+    labels: NDArray[np.uint8],
+    ids: NDArray[np.integer] | None,
+    rng: np.random.Generator,
+) -> NDArray[np.uint8]:
+    unknown = labels == UNKNOWN
+    found = find_objects(labels) if ids is None else ids
+    numbers = few_numbers(np.where(unknown, 0, found), rng)
+    # Pixels of a class that are no object, such as specks, say nothing of centres.
+    unknown |= (labels > 0) & (found == 0)
+    cut = np.unique(found[binary_dilation(unknown, np.ones((3, 3)))])
+    numbers[unknown | np.isin(found, cut[cut > 0])] = UNKNOWN
+    return numbers
 
 
 def object_targets(
@@ -107,6 +164,50 @@ def object_loss(maps: Tensor, numbers: Tensor) -> Tensor:
         return _CENTRE * centre
     way = F.smooth_l1_loss(maps[:, 1:][inside], wanted[:, 1:][inside], beta=_FAR)
     return _CENTRE * centre + _WAY * way
+
+
+class ObjectTerm:
+    """A term of the loss: what the object head says of crops of its own.
+
+    Encoder and head learn from it. The crops are others than those that the classes
+    are learned from, since objects that are not known as a whole are no use here.
+
+    Parameters
+    ----------
+    model : SegmentationModel
+        With an object head.
+    sampler : Sampler
+        Of crops whose labels are numbers of objects, on the model's device.
+    crops : int
+        How many are drawn for each batch.
+    augmentation : AugmentOptions
+        How they are changed.
+    seed : int
+        Of the changes.
+    """
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        sampler: Sampler,
+        crops: int,
+        augmentation: AugmentOptions,
+        seed: int,
+    ) -> None:
+        self._model, self._sampler, self._crops = model, sampler, crops
+        self._augmentation = augmentation
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(
+        self, images: Tensor, logits: Tensor, labels: Tensor, replayed: int
+    ) -> Tensor:
+        """Return the term, a scalar; the batch of the classes has no part in it."""
+        crops, numbers = augment(
+            *self._sampler.batch(self._crops), self._augmentation, self._generator
+        )
+        crops = self._model.standardize(crops)
+        crops = crops.contiguous(memory_format=self._model.memory_format)
+        return object_loss(self._model.objects(crops).float(), numbers)
 
 
 class ObjectBranch(WithObjects):

@@ -19,14 +19,14 @@ import numpy as np
 from napari_seg.inference.device import pick_device
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.checkpoint import load_model, save_model
-from napari_seg.models.registry import build
+from napari_seg.models.registry import with_object_head
 from napari_seg.training.augmentation import AugmentOptions
 from napari_seg.training.loop import Budget, TrainOptions, train
 from napari_seg.training.objects import ObjectBranch, few_numbers, object_loss
 from napari_seg.training.pretrain_data import training_objects
 from napari_seg.training.sampling import CropSampler, Example
 
-__all__ = ["main", "train_object_head", "with_object_head"]
+__all__ = ["main", "train_object_head"]
 
 _OPTIONS = TrainOptions(
     learning_rate=3e-3,
@@ -39,13 +39,6 @@ _OPTIONS = TrainOptions(
         scale=2.0, intensity=1.0, blur=0.3, inversion=0.4, stain=0.3, clutter=0.6
     ),
 )
-
-
-def with_object_head(model: SegmentationModel) -> SegmentationModel:
-    """Return a copy with an untrained object head; the classes stay what they were."""
-    made = build(replace(model.spec, object_head=True))
-    made.load_state_dict(made.state_dict() | model.state_dict())
-    return made.eval()
 
 
 def train_object_head(

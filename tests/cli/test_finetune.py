@@ -13,6 +13,7 @@ from napari_seg.cli.labelled import Planes, read_labelled, read_replay
 from napari_seg.corrections.project import Project, ProjectClass
 from napari_seg.models.checkpoint import load_model, save_model
 from napari_seg.models.registry import create_model
+from napari_seg.synthetic import synthetic_nuclei
 
 GRAY = {"photometric": "minisblack"}
 
@@ -262,3 +263,24 @@ def test_output_that_cannot_be(finetune, tmp_path):
 def test_gray_images_for_a_model_of_gray_and_rgb(finetune, tmp_path):
     model = create_model("unet", 3, gray_as_rgb=True, width=4, depth=2)
     assert finetune(model=save_model(model, tmp_path / "both")).status == 0
+
+
+def test_objects_are_learned_from_when_asked_for(finetune, pairs, tmp_path):
+    ids = tmp_path / "ids"
+    ids.mkdir()
+    for seed in range(3):
+        sample = synthetic_nuclei((96, 96), n=6, seed=seed)
+        tifffile.imwrite(ids / f"{seed}_instances.tif", sample.instances)
+    done = finetune("--objects", ids, "--object-head", "--json")
+    assert done.json
+    assert load_model(tmp_path / "new.safetensors").spec.object_head
+    (with_ids,) = {
+        each.objects.max()
+        for each in read_labelled(pairs / "images", pairs / "labels", ids)
+        if each.name == "0.tif"
+    }
+    assert with_ids == synthetic_nuclei((96, 96), n=6, seed=0).instances.max()
+
+    assert "--object-head" in finetune("--objects", ids).refusal
+    tifffile.imwrite(ids / "2_instances.tif", np.zeros((5, 5), np.uint16))
+    assert "integer id" in finetune("--objects", ids, "--object-head").refusal

@@ -15,11 +15,10 @@ import napari_seg
 from napari_seg.inference.crf import CRFOptions
 from napari_seg.inference.predict import stream
 from napari_seg.models.checkpoint import save_model
-from napari_seg.models.registry import create_model
+from napari_seg.models.registry import create_model, with_object_head
 from napari_seg.objects.connected import label_objects
 from napari_seg.objects.instances import find_objects
 from napari_seg.synthetic import synthetic_nuclei
-from napari_seg.training.pretrain_objects import with_object_head
 
 GRAY = {"photometric": "minisblack"}
 

@@ -139,3 +139,9 @@ def test_neighbouring_slices_are_learned_from(run, tmp_path):
 
 def test_slices_come_in_odd_numbers(train):
     assert "slices is odd" in train("--slices", "2").refusal
+
+
+def test_a_model_that_tells_objects_apart(train, tmp_path):
+    assert train("--object-head").status == 0
+    assert load_model(tmp_path / "model.safetensors").spec.object_head
+    assert "cannot have an object head" in train("--object-head", arch="fcn32s").refusal

@@ -272,9 +272,9 @@ class TestWiring:
         tune(dark_field_model, *shifted, replay=([field.image], [field.mask]))
         assert given["sampler"]._replay._prioritized
         assert given["sampler"].replayed > 0
-        assert isinstance(given["further_loss"], Distillation)
+        assert isinstance(given["further_losses"][0], Distillation)
         # It is the start that answers, whatever training does to the model.
-        teacher = given["further_loss"]._teacher.state_dict()
+        teacher = given["further_losses"][0]._teacher.state_dict()
         for key, value in dark_field_model.state_dict().items():
             assert torch.equal(teacher[key], value), key
 
@@ -292,7 +292,7 @@ class TestWiring:
         result = tune(start, images, labels, replay=replay, options=options)
         head = start.state_dict()["head.weight"]
         assert not torch.allclose(result.model.head.weight, head, atol=1e-3)
-        teacher = given["further_loss"]._teacher.state_dict()
+        teacher = given["further_losses"][0]._teacher.state_dict()
         assert torch.equal(teacher["head.weight"], head)
 
     def test_without_replay_there_is_nothing_to_hold(
@@ -300,10 +300,10 @@ class TestWiring:
     ):
         tune(dark_field_model, *shifted)
         assert given["sampler"].replayed == 0
-        assert given["further_loss"] is None
+        assert given["further_losses"] == []
         options = replace(OPTIONS, distillation_unknown=0.5)
         tune(dark_field_model, *shifted, options=options)
-        assert isinstance(given["further_loss"], Distillation)
+        assert isinstance(given["further_losses"][0], Distillation)
 
     def test_held_out_regions_decide_whether_an_earlier_state_is_kept(
         self, dark_field_model, shifted, given, monkeypatch

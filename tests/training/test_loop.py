@@ -259,7 +259,7 @@ class TestReplayed:
 
         model, plain = tiny_unet(), tiny_unet()
         steps = list(
-            train(model, sampler, OPTIONS, Budget(steps=20), further_loss=further)
+            train(model, sampler, OPTIONS, Budget(steps=20), further_losses=[further])
         )
         assert seen[0] == ((4, 1, 32, 32), (4, 2, 32, 32), (4, 32, 32), 2)
         list(train(plain, CropSampler(toy_examples, 32), OPTIONS, Budget(steps=20)))

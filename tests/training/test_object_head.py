@@ -5,15 +5,28 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from napari_seg.errors import InputError
+from napari_seg.errors import InputError, LabelsError
 from napari_seg.inference.predict import PredictOptions, stream
 from napari_seg.models.checkpoint import load_model, save_model
-from napari_seg.models.registry import adapt_model, create_model
+from napari_seg.models.registry import adapt_model, create_model, with_object_head
+from napari_seg.objects.instances import find_objects
+from napari_seg.scoring.confusion import UNKNOWN
+from napari_seg.scoring.objects import score_objects
 from napari_seg.synthetic import synthetic_nuclei
+from napari_seg.training.augmentation import AugmentOptions
 from napari_seg.training.examples import prepare_image
-from napari_seg.training.objects import few_numbers, object_loss, object_targets
-from napari_seg.training.pretrain_objects import train_object_head, with_object_head
+from napari_seg.training.finetune import FinetuneOptions, finetune
+from napari_seg.training.objects import (
+    few_numbers,
+    number_examples,
+    object_loss,
+    object_targets,
+)
+from napari_seg.training.pretrain_objects import train_object_head
 from napari_seg.training.sampling import Example
 
 ABLE = [
@@ -140,3 +153,76 @@ def test_it_learns_and_nothing_else_does(net):
     ]
     assert changed
     assert all(key.startswith("object_head.") for key in changed)
+
+
+def test_objects_become_numbers_and_those_that_are_cut_stay_unknown() -> None:
+    labels = np.zeros((20, 40), np.uint8)
+    labels[5:15, 4:20] = 1  # two objects that touch
+    labels[5:15, 26:36] = 1  # one that reaches into what is unknown
+    labels[:, 34:] = UNKNOWN
+    ids = np.zeros((20, 40), np.int64)
+    ids[5:15, 4:12], ids[5:15, 12:20], ids[5:15, 26:36] = 70000, 5, 9
+    example = Example(np.zeros((1, 20, 40), np.float32), labels)
+    (numbered,) = number_examples([example], [ids])
+    numbers = numbered.labels
+    assert len(set(np.unique(numbers[5:15, 4:20])) - {0, UNKNOWN}) == 2
+    assert set(np.unique(numbers[5:15, 26:])) == {UNKNOWN}
+    assert not numbers[:5, :34].any()
+    # Without ids the labels tell: the two that touch have no waist.
+    (found,) = number_examples([example], [None])
+    assert len(np.unique(found.labels[5:15, 4:20])) == 1
+
+
+@given(
+    arrays(np.uint8, (24, 30), elements=st.sampled_from([0, 0, 1, 1, 2, UNKNOWN])),
+    st.integers(0, 99),
+)
+@settings(max_examples=50, deadline=None)
+def test_numbers_say_nothing_that_labels_do_not(labels: np.ndarray, seed: int) -> None:
+    example = Example(np.zeros((1, *labels.shape), np.float32), labels)
+    (numbered,) = number_examples([example], [None], seed)
+    numbers = numbered.labels
+    assert (numbers[labels == UNKNOWN] == UNKNOWN).all()
+    assert (numbers[labels == 0] == 0).all()
+    assert (numbers[(labels > 0) & (labels < UNKNOWN)] > 0).all()
+
+
+def touching(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return an image of pairs of squares, labels in which they are one, and ids."""
+    rng = np.random.default_rng(seed)
+    image, ids = rng.normal(20, 2, (128, 128)), np.zeros((128, 128), np.int32)
+    for number, (y, x) in enumerate(np.ndindex(3, 3)):
+        top, left = 6 + 40 * y, 6 + 40 * x
+        ids[top : top + 16, left : left + 14] = 2 * number + 1
+        ids[top : top + 16, left + 14 : left + 28] = 2 * number + 2
+        image[top : top + 16, left : left + 28] += 60
+        image[top : top + 16, left + 13 : left + 15] -= 25
+    return image.astype(np.float32), (ids > 0).astype(np.uint8), ids
+
+
+def test_fine_tuning_teaches_a_head_what_the_shape_does_not_say() -> None:
+    torch.manual_seed(1)
+    model = with_object_head(create_model("unet", width=8, depth=2))
+    images, labels, ids = zip(*map(touching, (0, 1)), strict=True)
+    options = FinetuneOptions(
+        crop=64, batch=4, learning_rate=4e-3, augmentation=AugmentOptions(scale=1)
+    )
+    result = finetune(model, images, labels, steps=70, objects=ids, options=options)
+    image, mask, truth = touching(2)
+    (tile,) = stream(result.model, image, objects=True)
+    found = find_objects(mask, "model", maps=tile.objects)
+    by_shape = find_objects(mask)
+    assert score_objects(by_shape, truth).ap[0] == 0
+    assert score_objects(found, truth).ap[0] > 0.8
+    # The classes were learned beside it.
+    assert result.after.mean_dice > 0.9
+
+
+def test_objects_that_do_not_fit_are_refused(net) -> None:
+    model, (image, labels, ids) = net, touching(0)
+    with pytest.raises(LabelsError, match="each needs its own"):
+        finetune(model, [image], [labels], steps=1, objects=[ids, ids])
+    with pytest.raises(LabelsError, match="id of its object"):
+        finetune(model, [image], [labels], steps=1, objects=[ids[1:]])
+    with pytest.raises(LabelsError, match="integers from 0"):
+        finetune(model, [image], [labels], steps=1, objects=[ids - 1])
