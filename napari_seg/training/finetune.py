@@ -290,6 +290,9 @@ def finetune(
     model.check_trainable()
     start = time.monotonic()
     options = replace(options or default_options(model.spec), holdout=holdout)
+    if model.spec.object_head:
+        # It may have far to go when the classes, which are watched, have arrived.
+        options = replace(options, patience=1.0)
     if minutes is None and steps is None:
         minutes = 1.0
     budget = Budget(steps, None if minutes is None else minutes * 60)

@@ -19,7 +19,7 @@ from napari_seg.errors import (
     NothingToLearnError,
 )
 from napari_seg.models.base import SegmentationModel
-from napari_seg.models.registry import adapt_model, create_model
+from napari_seg.models.registry import adapt_model, create_model, with_object_head
 from napari_seg.synthetic import synthetic_nuclei
 from napari_seg.training import finetune as finetune_module
 from napari_seg.training.augmentation import AugmentOptions
@@ -28,6 +28,7 @@ from napari_seg.training.examples import prepare_image
 from napari_seg.training.finetune import FinetuneOptions, finetune
 from napari_seg.training.guard import Watch
 from napari_seg.training.loop import train
+from napari_seg.training.objects import ObjectTerm
 from napari_seg.training.sampling import CropSampler
 
 UNKNOWN = 255
@@ -259,7 +260,7 @@ class TestWiring:
         seen = {}
 
         def spy(model, sampler, options, budget, **others):
-            seen.update(others, sampler=sampler)
+            seen.update(others, sampler=sampler, options=options)
             return train(model, sampler, options, budget, **others)
 
         monkeypatch.setattr("napari_seg.training.finetune.train", spy)
@@ -304,6 +305,18 @@ class TestWiring:
         options = replace(OPTIONS, distillation_unknown=0.5)
         tune(dark_field_model, *shifted, options=options)
         assert isinstance(given["further_losses"][0], Distillation)
+
+    def test_an_object_head_learns_for_all_of_the_time(
+        self, dark_field_model, shifted, given
+    ):
+        tune(dark_field_model, *shifted)
+        assert given["options"].patience < 1
+        able = with_object_head(dark_field_model)
+        field = synthetic_nuclei((96, 96), 12, seed=3, radius=8)
+        tune(able, *shifted, replay=([field.image], [field.mask]))
+        assert given["options"].patience == 1
+        _, term = given["further_losses"]
+        assert isinstance(term, ObjectTerm)
 
     def test_held_out_regions_decide_whether_an_earlier_state_is_kept(
         self, dark_field_model, shifted, given, monkeypatch
