@@ -7,6 +7,7 @@ fact and may lag behind the mask, which is the truth: whoever opens it compares 
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -130,6 +131,24 @@ class ObjectsFile:
                 raise StorageError(
                     f"The objects cannot be saved in {self._path} ({error}); free some "
                     "space or check the disk. They are tried again with the next edit."
+                ) from error
+
+    def remove(self) -> None:
+        """Have nothing on disk any more.
+
+        Raises
+        ------
+        StorageError
+            If that fails.
+        """
+        with self._lock:
+            try:
+                if self._path.exists():
+                    shutil.rmtree(self._path)
+            except OSError as error:
+                raise StorageError(
+                    f"{self._path} cannot be removed ({error}); close what uses it, or "
+                    "its objects come back when the image is opened again."
                 ) from error
 
     def _write_all(self, ids: NDArray[np.uint32], last: int) -> None:

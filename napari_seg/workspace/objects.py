@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_seg.corrections.change import Change
-from napari_seg.errors import InputError
+from napari_seg.errors import InputError, StorageError
 from napari_seg.workspace.object_jobs import find_job, measure_job, read_job
 from napari_seg.workspace.session import Session
 from napari_seg.workspace.tasks import Job, Runner, Task
@@ -20,6 +20,7 @@ from napari_seg.workspace.tasks import Job, Runner, Task
 # What numbers objects is imported late, since scikit-image takes its time to load.
 if TYPE_CHECKING:
     from napari_seg.corrections.objects import ObjectsFile
+    from napari_seg.corrections.store import ImageStore
     from napari_seg.inference.object_maps import Seen
     from napari_seg.objects.numbering import Split
     from napari_seg.workspace.numbered import Numbered
@@ -68,6 +69,7 @@ class Objects:
         self._meanwhile: list[Change] | None = None
         self._told_count: int | None = None
         self._saver: ObjectsSaver | None = None
+        self._file: tuple[ImageStore, ObjectsFile] | None = None
         self.write_mask: WriteMask = self._write_directly
         self.changed.connect(self._note_count)
         workspace.changed.connect(self._follow)
@@ -194,13 +196,23 @@ class Objects:
         return numbered
 
     def adopt(self, numbered: Numbered | None) -> None:
-        """Have objects that came from elsewhere, right for the mask; None is none."""
+        """Have objects that came from elsewhere, right for the mask.
+
+        None is none, and none are there either when the image is opened again.
+        """
         session = self._workspace.session
         self.cancel()
         self.forget()
-        if numbered is not None and session is not None:
+        if session is None:
+            return
+        if numbered is not None:
             self._found(session, numbered)
             self.changed.emit()
+        elif not session.read_only and (file := self._file_of(session)) is not None:
+            try:
+                file.remove()
+            except StorageError as error:
+                self._workspace.failed.emit(error)
 
     def needed(self) -> NDArray[np.uint32]:
         """Return the objects.
@@ -338,7 +350,7 @@ class Objects:
     def _load(self) -> None:
         """Go on with the objects that were saved."""
         session = self._workspace.session
-        file = None if session is None else _file_of(session)
+        file = None if session is None else self._file_of(session)
         if session is None or file is None or not file.exists:
             return
         self.cancel()
@@ -346,6 +358,17 @@ class Objects:
         self._of = session
         self._meanwhile = []
         self._start(read_job(file, session), partial(self._found, session, anew=False))
+
+    def _file_of(self, session: Session) -> ObjectsFile | None:
+        """Return where the objects are kept: one file, which knows who is writing."""
+        from napari_seg.corrections.objects import ObjectsFile
+
+        store = session.store
+        if store is None:
+            return None
+        if self._file is None or self._file[0] is not store:
+            self._file = store, ObjectsFile(store.folder, store.shape)
+        return self._file[1]
 
     def _save_moved(self, now: bool = False) -> None:
         """Save what has changed, beside the main thread or before this returns."""
@@ -394,7 +417,7 @@ class Objects:
         from napari_seg.workspace.objects_saver import ObjectsSaver
 
         self._numbered, self._of = numbered, session
-        file = None if session.read_only else _file_of(session)
+        file = None if session.read_only else self._file_of(session)
         self._saver = None
         if file is not None:
             failed = self._workspace.failed.emit
@@ -414,10 +437,3 @@ class Objects:
         if error is not None:
             self._workspace.failed.emit(error)
         self.changed.emit()
-
-
-def _file_of(session: Session) -> ObjectsFile | None:
-    from napari_seg.corrections.objects import ObjectsFile
-
-    store = session.store
-    return None if store is None else ObjectsFile(store.folder, store.shape)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from skimage.draw import disk
 from skimage.measure import label
 
+from napari_seg.corrections.objects import ObjectsFile
 from napari_seg.errors import LabelsError
 from napari_seg.synthetic import synthetic_nuclei
 from napari_seg.workspace import ImageSource, Workspace, intaking
@@ -222,6 +223,9 @@ def test_a_truth_is_vouched_for_and_undone_as_one(
         for found, expected in zip(now, wanted, strict=True):
             np.testing.assert_array_equal(found, expected)
         assert (ready.objects.ids is None) is undone
+        # Nor do they come back when the image is opened again.
+        assert ready.session.store is not None
+        assert ObjectsFile(ready.session.store.folder, ids.shape).exists is not undone
         assert ledger.recount()
     assert not heard.failures
 
