@@ -6,7 +6,7 @@ from importlib import import_module
 
 import napari
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
-from qtpy.QtWidgets import QApplication, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
 from napari_seg._qt.activity_dock import ActivityDock
 from napari_seg._qt.auditor import Auditor
@@ -88,7 +88,6 @@ class SegmentationDock(QWidget):
         # A window that is closed destroys the dock without asking it; by then its
         # attributes are gone, so the function itself holds what it needs.
         self.destroyed.connect(lambda: ending.run())
-        QApplication.instance().aboutToQuit.connect(ending.run)
         self._load_libraries()
         self.source.follow_layers()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -44,12 +45,17 @@ class Ending:
         self._outline, self._link = outline, link
         self._followers = followers
         self._done = False
+        QApplication.instance().aboutToQuit.connect(self.run)
+        # A script that ends without an event loop quits nothing, and later there is
+        # no Qt any more to do it with.
+        atexit.register(self.run)
 
     def run(self, *_: Any) -> None:
         """Do it, once."""
         if self._done:
             return
         self._done = True
+        atexit.unregister(self.run)
         QApplication.instance().aboutToQuit.disconnect(self.run)
         self._mask.forget()
         self._part_from_panels()

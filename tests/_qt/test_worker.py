@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -290,3 +292,33 @@ def test_closing_while_predicting_and_training(
     np.testing.assert_array_equal(saved.state, state)
     store.close()
     project.close()
+
+
+def test_a_script_that_just_ends_has_saved(tmp_path: Path, model_file: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import napari\n"
+        "import numpy as np\n"
+        "from qtpy.QtWidgets import QApplication\n"
+        "from napari_seg._qt.app import show_dock\n"
+        "viewer = napari.Viewer()\n"
+        "viewer.add_image(np.eye(64), name='cells')\n"
+        "workspace = show_dock(viewer).workspace\n"
+        "workspace.open_model(Path(sys.argv[1]))\n"
+        "workspace.predict(None, everything=True)\n"
+        "while workspace.predictor.busy:\n"
+        "    QApplication.processEvents()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), str(model_file)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+        env=os.environ | {"NAPARI_SEG_HOME": str(tmp_path / "home")},
+    )
+    assert "Error" not in ended.stderr, ended.stderr
+    (record,) = (tmp_path / "home").rglob("activity.csv")
+    assert "predict" in record.read_text()
