@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from napari_seg.errors import ChannelError, InputError, LabelsError
 
 if TYPE_CHECKING:
     from napari_seg.cli.labelled import Labelled
+    from napari_seg.cli.selection import Selection
     from napari_seg.models.base import SegmentationModel
 
 __all__ = ["add_arguments", "run"]
@@ -98,23 +101,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> Report:
     """Fine-tune, and write the new model."""
-    from napari_seg.cli.labelled import Planes, pixel_size, read_labelled, read_replay
+    from napari_seg.cli.labelled import (
+        Planes,
+        labelled_files,
+        pixel_size,
+        read_labelled,
+    )
+    from napari_seg.cli.selection import Selection
     from napari_seg.cli.teaching import checked_output, teach
     from napari_seg.models.checkpoint import load_model, save_model
     from napari_seg.training.finetune import default_options
 
     folders = _folders(given)
     output = _output(given, checked_output(given.output))
-    pairs = read_labelled(*folders)
+    files = labelled_files(*folders)
     with show_fetching(given.progress) as on_progress:
         start = load_model(given.model, on_progress=on_progress)
+    selection = Selection(start.spec)
+    # Where there is nothing else, reading them says what is wrong.
+    pairs = read_labelled(selection.of(files) or files)
     model = _adapted(start, pairs, given)
     options = given_options(given, default_options(model.spec))
     options = replace(
         options, augmentation=given_options(given, options.augmentation, _AUGMENT)
     )
-    names = model.spec.classes
-    replay = [pair for each in given.replay for pair in read_replay(each, names)]
+    replay = _replay(given.replay, model.spec.classes, selection)
+    selection.say()
     result = teach(
         given,
         model,
@@ -128,7 +140,24 @@ def run(given: argparse.Namespace) -> Report:
     if given.project is not None:
         _remember(result.model, given.project)
     path = save_model(result.model, output)
-    return Report(_text(result, path), {"model": path, **result.to_dict()})
+    values = {
+        "model": path,
+        **result.to_dict(),
+        "planes_left_out": selection.planes,
+        "passed_over": selection.passed_over,
+    }
+    return Report(_text(result, path), values)
+
+
+def _replay(
+    folders: Sequence[Path], classes: Sequence[str], selection: Selection
+) -> list[Labelled]:
+    """Read earlier work; each folder has its share of the memory."""
+    from napari_seg.cli.labelled import read_replay
+    from napari_seg.corrections.blocks import MOST_VOXELS
+
+    choose = partial(selection.of, limit=MOST_VOXELS // max(len(folders), 1))
+    return [pair for each in folders for pair in read_replay(each, classes, choose)]
 
 
 def _remember(model: SegmentationModel, project: Path) -> None:

@@ -116,7 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> Report:
     """Make a model, train it and write it."""
-    from napari_seg.cli.labelled import Planes, read_labelled
+    from napari_seg.cli.labelled import Planes, labelled_files, read_labelled
     from napari_seg.cli.teaching import checked_output, teach
     from napari_seg.models.checkpoint import save_model
 
@@ -125,7 +125,7 @@ def run(given: argparse.Namespace) -> Report:
         options, augmentation=given_options(given, options.augmentation, _AUGMENT)
     )
     output = checked_output(given.output)
-    pairs = read_labelled(given.images, given.labels)
+    pairs = read_labelled(labelled_files(given.images, given.labels))
     model = _new_model(given, pairs, name=output.stem)
     planes = Planes.of(pairs, model.spec)
     result = teach(given, model, planes, options, minutes=_MINUTES)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_seg.cli.labelled import Planes, read_labelled, read_replay
+from napari_seg.cli.labelled import Planes, labelled_files, read_labelled, read_replay
 from napari_seg.corrections.project import Project, ProjectClass
 from napari_seg.models.checkpoint import load_model, save_model
 from napari_seg.models.registry import create_model
@@ -84,7 +84,9 @@ def test_ranges_of_the_whole_image_come_with_a_window(pairs):
     path = pairs / "images" / "0.tif"
     tifffile.imwrite(path, tifffile.imread(path), metadata={"ranges": [[10, 9000]]})
     spec = create_model("unet", width=4, depth=2).spec
-    planes = Planes.of(read_labelled(pairs / "images", pairs / "labels"), spec)
+    planes = Planes.of(
+        read_labelled(labelled_files(pairs / "images", pairs / "labels")), spec
+    )
     assert planes.ranges[0].tolist() == [[10, 9000]]
     assert planes.ranges[1].tolist() != [[10, 9000]]
 
@@ -93,7 +95,9 @@ def test_its_place_in_the_whole_image_comes_with_a_window(pairs):
     path = pairs / "images" / "0.tif"
     tifffile.imwrite(path, tifffile.imread(path), metadata={"origin": [64, 128]})
     spec = create_model("unet", width=4, depth=2).spec
-    planes = Planes.of(read_labelled(pairs / "images", pairs / "labels"), spec)
+    planes = Planes.of(
+        read_labelled(labelled_files(pairs / "images", pairs / "labels")), spec
+    )
     assert planes.origins[0] == (path.stem, 64, 128)
     assert planes.origins[1:] == [None] * (len(planes.images) - 1)
 
