@@ -118,8 +118,14 @@ def run(given: argparse.Namespace) -> Report:
     with show_fetching(given.progress) as on_progress:
         start = load_model(given.model, on_progress=on_progress)
     selection = Selection(start.spec)
-    # Where there is nothing else, reading them says what is wrong.
-    pairs = read_labelled(selection.of(files) or files)
+    chosen = selection.of(files)
+    if not chosen:
+        raise InputError(
+            f"The training windows in {folders[0].parent} are planes, and the model "
+            "learns from volumes: fine-tune it on their images in the dock, which cuts "
+            "them anew, or take a model of planes."
+        )
+    pairs = read_labelled(chosen)
     model = _adapted(start, pairs, given)
     options = given_options(given, default_options(model.spec))
     options = replace(
