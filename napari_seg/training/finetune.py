@@ -72,7 +72,7 @@ Replay: TypeAlias = (
 #: How much more often than others a window is drawn that the model has not learned yet.
 _FRESH = 2.0
 #: Regions that are scored while training runs: enough for a curve, and quick.
-_WATCHED = 16
+_WATCHED, _WATCHED_BLOCKS = 16, 6
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,7 @@ def finetune(
     training = [_favoured(example, trained) for example in training]
     drawn = drawn_replay(tuned) if options.drawn_share > 0 else []
     sampler = _sampler(training, (drawn, replayed), options, seed, tuned)
-    watch = Watch(held_out.first(_WATCHED))
+    watch = Watch(held_out.first(_WATCHED if model.ndim == 2 else _WATCHED_BLOCKS))
     # Held to its answers from before its last layer is fitted.
     further_loss = _distillation(tuned, options, replayed=bool(drawn or old))
     if model.spec.history:
