@@ -71,8 +71,10 @@ Replay: TypeAlias = (
 
 #: How much more often than others a window is drawn that the model has not learned yet.
 _FRESH = 2.0
-#: Regions that are scored while training runs: enough for a curve, and quick.
-_WATCHED, _WATCHED_BLOCKS = 16, 6
+#: Regions that are scored while training runs, and how often: enough for a curve, and
+#: quick; a block takes about as long as a quarter of a step.
+_WATCHED, _EVALUATIONS = 16, 8
+_WATCHED_BLOCKS, _EVALUATIONS_OF_BLOCKS = 4, 5
 
 
 @dataclass(frozen=True)
@@ -131,12 +133,23 @@ class FinetuneOptions(TrainOptions):
 
 #: Crops of volumes: 8 of 128 pixels a side would be 17 million voxels.
 _VOLUME_BATCH, _VOLUME_CROP = 2, 64
+#: For a model that knows something already. With so few crops, at three times the rate
+#: it was worse after 15 steps than before them (Dice of mouse embryo nuclei 0.79 → 0.66,
+#: against 0.81), and no better after 40.
+_VOLUME_RATE = 1e-3
 
 
 def default_options(spec: ModelSpec) -> FinetuneOptions:
-    """Return the usual options for a model; of volumes a batch has fewer crops."""
+    """Return the usual options for a model.
+
+    Of volumes a batch has fewer crops, and the learning rate is lower, if the model was
+    trained before.
+    """
     options = FinetuneOptions()
-    return options if spec.ndim == 2 else for_volumes(options)
+    if spec.ndim == 2:
+        return options
+    options = for_volumes(options)
+    return replace(options, learning_rate=_VOLUME_RATE) if spec.history else options
 
 
 def for_volumes(options: FinetuneOptions) -> FinetuneOptions:
@@ -307,6 +320,7 @@ def finetune(
         options,
         budget,
         evaluate=watch if len(held_out) else None,
+        evaluations=_EVALUATIONS if model.ndim == 2 else _EVALUATIONS_OF_BLOCKS,
         keep_best=watch.has_fallen,
         seed=seed,
         further_loss=further_loss,

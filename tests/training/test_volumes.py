@@ -191,3 +191,9 @@ class TestFinetune:
         options = default_options(make().spec)
         assert options.batch * options.crop**3 < 1e6
         assert default_options(create_model("unet").spec) == FinetuneOptions()
+
+    def test_what_is_known_already_is_changed_more_slowly(self):
+        spec = make().spec
+        new, tuned = map(default_options, (spec, spec.with_history({"steps": 9})))
+        assert tuned.learning_rate < new.learning_rate
+        assert replace(tuned, learning_rate=new.learning_rate) == new
