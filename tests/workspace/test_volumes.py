@@ -19,6 +19,7 @@ from napari_seg.corrections.windows import read_origin, read_ranges
 from napari_seg.training.child import FinetuneCommand
 from napari_seg.workspace import ImageSource, View, Workspace, obstacles, teaching
 from napari_seg.workspace.lesson import (
+    Lesson,
     finetune_command,
     save_training_windows,
     vouched_planes,
@@ -216,3 +217,30 @@ def test_the_card_says_what_was_left_out() -> None:
         "1 window of planes left out.",
         "12 windows more than memory could hold.",
     ]
+
+
+def test_a_new_model_of_volumes_for_a_stack(
+    workspace: Workspace, tmp_path: Path, image: NDArray[np.uint16]
+) -> None:
+    def offered() -> list[float | None]:
+        return [c.spec.anisotropy for c in workspace.choices() if c.spec.ndim == 3]
+
+    stack = np.stack([image] * 4)
+    workspace.set_image(ImageSource("plate", image))
+    assert offered() == []
+    workspace.set_image(ImageSource("movie", stack, read_as=ReadAs(axes="TYX")))
+    assert offered() == []
+    workspace.set_image(ImageSource("cubes or not told", stack, steps=(1, 1, 1)))
+    assert offered() == [2.0]
+    workspace.set_image(ImageSource("stack", stack, steps=(1.5, 0.5, 0.5)))
+    assert offered() == [3.0]
+    new = next(c for c in workspace.choices() if c.label == "New 3D U-Net")
+    workspace.set_model(new)
+    assert workspace.reading.slices is None
+    assert workspace.begin()
+    workspace.accept(View((2,), slice(0, 64), slice(0, 64)))
+    assert obstacles.to_finetune(workspace) == ""
+    assert workspace.session is not None
+    command = finetune_command(workspace.session, Lesson(new, 0.1, "cpu", ()))
+    spec = load_model(command.model).spec
+    assert (spec.arch, spec.anisotropy, spec.depth) == ("unet3d", 3.0, 3)
