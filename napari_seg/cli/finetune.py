@@ -160,9 +160,8 @@ def _replay(
 ) -> list[Labelled]:
     """Read earlier work; each folder has its share of the memory."""
     from napari_seg.cli.labelled import read_replay
-    from napari_seg.corrections.blocks import MOST_VOXELS
 
-    choose = partial(selection.of, limit=MOST_VOXELS // max(len(folders), 1))
+    choose = partial(selection.of, shares=len(folders))
     return [pair for each in folders for pair in read_replay(each, classes, choose)]
 
 

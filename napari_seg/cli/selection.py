@@ -41,21 +41,21 @@ class Selection:
         self._volumes = spec.ndim == 3
         self.planes = self.passed_over = 0
 
-    def of(self, files: Files, limit: int = MOST_VOXELS) -> Files:
+    def of(self, files: Files, shares: int = 1) -> Files:
         """Return the files to read.
 
         Parameters
         ----------
         files : sequence of (Path, Path)
             Images and their labels.
-        limit : int
-            Most voxels of all windows of volumes together, in every channel.
+        shares : int
+            How many such lists share the memory.
         """
         left = [pair for pair in files if not (self._volumes and _is_plane(pair[0]))]
         self.planes += len(files) - len(left)
         sizes = [_size(image) for image, _ in left]
         told = [size for size in sizes if size is not None]
-        fitting = iter(keep_within(told, limit))
+        fitting = iter(keep_within(told, MOST_VOXELS // shares))
         kept = list(compress(left, [s is None or next(fitting) for s in sizes]))
         self.passed_over += len(left) - len(kept)
         return kept

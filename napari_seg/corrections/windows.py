@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -221,26 +221,35 @@ def save_windows(folder: Path, name: str, windows: Iterable[Window]) -> list[Pat
         If a file cannot be written; the earlier windows are kept then.
     """
     images, labels = folder / "images", folder / "labels"
-    try:
+    with _saving_in(folder):
         for place in (images, labels):
             place.mkdir(parents=True, exist_ok=True)
-        kept = []
-        for window in windows:
-            file = f"{window.name}.tif"
-            # Those of a volume are no samples of one pixel, but pages.
-            samples = window.image.ndim > window.labels.ndim == 2
+    kept = []
+    # An image that cannot be read is no fault of this disk.
+    for window in windows:
+        file = f"{window.name}.tif"
+        # The channels of a volume are pages, no samples of a pixel.
+        samples = window.image.ndim > window.labels.ndim == 2
+        with _saving_in(folder):
             _write_tiff(labels / file, window.labels, {})
             _write_tiff(images / file, window.image, _metadata(window), samples)
-            kept.append(file)
+        kept.append(file)
+    with _saving_in(folder):
         for path in _windows_of(safe_name(name), images, labels):
             if path.name not in kept:
                 path.unlink()
+    return [images / file for file in kept]
+
+
+@contextmanager
+def _saving_in(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StorageError(
             f"The training windows could not be saved in {folder} ({error}); free "
             "some space and try again."
         ) from error
-    return [images / file for file in kept]
 
 
 def _windows_of(name: str, *folders: Path) -> Iterator[Path]:

@@ -138,7 +138,7 @@ def test_a_model_of_volumes_leaves_windows_of_planes_out(finetune, tmp_path, cha
 
 
 def test_no_more_is_read_than_memory_holds(finetune, tmp_path, monkeypatch):
-    monkeypatch.setattr(selection.Selection.of, "__defaults__", (2 * 12 * 64 * 64,))
+    monkeypatch.setattr(selection, "MOST_VOXELS", 2 * 12 * 64 * 64)
     own = project(tmp_path / "own", ["a", "b", "c"])
     done = finetune("unet3d", own, anisotropy=2.0)
     assert done.json["passed_over"] == 1

@@ -189,3 +189,12 @@ def test_small_corrections_come_before_large_areas_where_memory_ends():
     assert keep_within(sizes, 70) == [False, True, False, True]
     assert keep_within([(5, 99)], 10) == [True]
     assert keep_within([], 10) == []
+
+
+def test_an_image_that_cannot_be_read_is_no_full_disk(tmp_path):
+    def windows():
+        yield from cut(volume((20, 64, 64)), {3: np.ones((64, 64), np.uint8)})
+        raise OSError("the share is gone")
+
+    with pytest.raises(OSError, match=r"^the share is gone$"):
+        save_windows(tmp_path, "a b", windows())
