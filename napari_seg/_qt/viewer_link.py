@@ -127,6 +127,7 @@ class ViewerLink(QObject):
             bool(layer.rgb),
             ReadAs(axes=_labelled_axes(layer)),
             pixel_size=_pixel_size(layer),
+            steps=tuple(map(float, layer.scale)),
         )
 
     def add_mask(self, image: Image, labels: NDArray[np.uint8], name: str) -> Labels:

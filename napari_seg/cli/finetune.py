@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ from napari_seg.errors import ChannelError, InputError, LabelsError
 
 if TYPE_CHECKING:
     from napari_seg.cli.labelled import Labelled
+    from napari_seg.cli.selection import Selection
     from napari_seg.models.base import SegmentationModel
 
 __all__ = ["add_arguments", "run"]
@@ -100,7 +103,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> Report:
     """Fine-tune, and write the new model."""
-    from napari_seg.cli.labelled import Planes, pixel_size, read_labelled, read_replay
+    from napari_seg.cli.labelled import (
+        Planes,
+        labelled_files,
+        pixel_size,
+        read_labelled,
+    )
+    from napari_seg.cli.selection import Selection
     from napari_seg.cli.teaching import check_objects_wanted, checked_output, teach
     from napari_seg.models.checkpoint import load_model, save_model
     from napari_seg.models.registry import with_object_head
@@ -108,10 +117,19 @@ def run(given: argparse.Namespace) -> Report:
 
     folders = _folders(given)
     output = _output(given, checked_output(given.output))
+    files = labelled_files(*folders)
     with show_fetching(given.progress) as on_progress:
         start = load_model(given.model, on_progress=on_progress)
     check_objects_wanted(given, has_head=given.object_head or start.spec.object_head)
-    pairs = read_labelled(*folders, given.objects)
+    selection = Selection(start.spec)
+    chosen = selection.of(files)
+    if not chosen:
+        raise InputError(
+            f"The training windows in {folders[0].parent} are planes, and the model "
+            "learns from volumes: fine-tune it on their images in the dock, which cuts "
+            "them anew, or take a model of planes."
+        )
+    pairs = read_labelled(chosen, given.objects)
     model = _adapted(start, pairs, given)
     if given.object_head:
         model = with_object_head(model)
@@ -119,8 +137,8 @@ def run(given: argparse.Namespace) -> Report:
     options = replace(
         options, augmentation=given_options(given, options.augmentation, _AUGMENT)
     )
-    names = model.spec.classes
-    replay = [pair for each in given.replay for pair in read_replay(each, names)]
+    replay = _replay(given.replay, model.spec.classes, selection)
+    selection.say()
     result = teach(
         given,
         model,
@@ -134,7 +152,23 @@ def run(given: argparse.Namespace) -> Report:
     if given.project is not None:
         _remember(result.model, given.project)
     path = save_model(result.model, output)
-    return Report(_text(result, path), {"model": path, **result.to_dict()})
+    values = {
+        "model": path,
+        **result.to_dict(),
+        "planes_left_out": selection.planes,
+        "passed_over": selection.passed_over,
+    }
+    return Report(_text(result, path), values)
+
+
+def _replay(
+    folders: Sequence[Path], classes: Sequence[str], selection: Selection
+) -> list[Labelled]:
+    """Read earlier work; each folder has its share of the memory."""
+    from napari_seg.cli.labelled import read_replay
+
+    choose = partial(selection.of, shares=len(folders))
+    return [pair for each in folders for pair in read_replay(each, classes, choose)]
 
 
 def _remember(model: SegmentationModel, project: Path) -> None:

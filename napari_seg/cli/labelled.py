@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_seg.cli.files import read_picture
 from napari_seg.cli.report import note
+from napari_seg.cli.selection import Files
 from napari_seg.corrections.manifest import FILE as MANIFEST
 from napari_seg.corrections.manifest import Manifest
 from napari_seg.corrections.windows import (
@@ -37,6 +38,7 @@ __all__ = [
     "anisotropy",
     "channel_counts",
     "class_ids",
+    "labelled_files",
     "pair_by_name",
     "pixel_size",
     "read_labelled",
@@ -143,6 +145,9 @@ class Planes:
         # The nearest ratio, as in prediction.
         zoom = Zoom.near(pair.size.zoom).factor
         for index in reading.indices():
+            if index and pair.origin and (pair.labels[index] == UNKNOWN).all():
+                # Context along Z, in a window of a volume.
+                continue
             plane = np.moveaxis(reading.plane(pair.image, index), 0, -1)
             labels, origin = pair.labels[index], pair.origin
             objects = None if pair.objects is None else pair.objects[index]
@@ -160,7 +165,7 @@ class Planes:
     def _add_volumes(
         self, pair: Labelled, reading: AxesReading, ranges: NDArray[np.float64]
     ) -> None:
-        if "Z" not in pair.axes or Zoom.near(pair.size.zoom).factor != 1:
+        if "Z" not in pair.axes:
             raise ImageError(
                 f"{pair.name} is a plane (axes {pair.axes}), and the model learns from "
                 "volumes (Z, Y, X); take a model of planes, such as unet."
@@ -171,7 +176,7 @@ class Planes:
             # Z is the last but two of their axes.
             self.labels.append(pair.labels[volume])
             self.ranges.append(ranges)
-            self.origins.append(None)
+            self.origins.append(pair.origin)
             self.objects.append(None)
 
 
@@ -238,23 +243,31 @@ def training_folders(folder: Path) -> tuple[Path, Path]:
     )
 
 
-def read_labelled(
-    images: Path, labels: Path, objects: Path | None = None
-) -> list[Labelled]:
-    """Read the images of one folder that have labels of the same name in another.
+def labelled_files(images: Path, labels: Path) -> list[tuple[Path, Path]]:
+    """Return the images of one folder with labels of the same name in another.
+
+    Raises
+    ------
+    InputError
+        If no image has labels.
+    """
+    return pair_by_name(images_in(images), images_in(labels), "labels")
+
+
+def read_labelled(files: Files, objects: Path | None = None) -> list[Labelled]:
+    """Read images and their labels.
 
     `objects` is a folder with ids of objects, for those that have a file there.
 
     Raises
     ------
     InputError
-        If no image has labels, or a pair does not fit together.
+        If a pair does not fit together.
     """
-    pairs = pair_by_name(images_in(images), images_in(labels), "labels")
-    read = [_read_pair(image, mask) for image, mask in pairs]
+    read = [_read_pair(image, mask) for image, mask in files]
     if objects is None:
         return read
-    paths = [image for image, _ in pairs]
+    paths = [image for image, _ in files]
     endings = ("_instances", "_objects")
     numbered = dict(pair_by_name(paths, images_in(objects), "objects", endings))
     return [
@@ -275,19 +288,22 @@ def _read_objects(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     return ids
 
 
-def read_replay(folder: Path, classes: Sequence[str]) -> list[Labelled]:
+def read_replay(
+    folder: Path, classes: Sequence[str], choose: Callable[[Files], Files] | None = None
+) -> list[Labelled]:
     """Read what must not be forgotten, for a model of these classes.
 
     The ids of a project count by the names of its classes, of which some may have
     other ids in the model; what the model lacks becomes unknown. Ids of other folders
-    stay as they are.
+    stay as they are. Of the files those are read that `choose` returns.
 
     Raises
     ------
     InputError
         If there is no training set, or a pair does not fit together.
     """
-    pairs = read_labelled(*training_folders(folder))
+    files: Files = labelled_files(*training_folders(folder))
+    pairs = read_labelled(files if choose is None else choose(files))
     if not (folder / MANIFEST).is_file():
         return pairs
     new_ids = np.full(256, UNKNOWN, np.uint8)
@@ -344,8 +360,12 @@ def _by_name(paths: list[Path], endings: tuple[str, ...]) -> dict[str, Path]:
 
 def _read_pair(image_path: Path, labels_path: Path) -> Labelled:
     picture = read_picture(image_path)
-    # Without the alpha channel of RGBA.
-    image = picture.data[..., :3] if picture.rgb else picture.data
+    tiff = image_path.suffix.lower() in (".tif", ".tiff")
+    origin = read_origin(image_path) if tiff else None
+    image = picture.data
+    # A window holds what a model takes, others may be RGBA.
+    if picture.rgb and image.shape[-1] == 4 and origin is None:
+        image = image[..., :3]
     labels = np.asarray(read_picture(labels_path, colours=False).data)
     if labels.dtype.kind not in "biu":
         raise LabelsError(
@@ -358,9 +378,7 @@ def _read_pair(image_path: Path, labels_path: Path) -> Labelled:
             f"{labels_path} has shape {labels.shape}, which does not fit the image's "
             f"{image.shape}; labels have one value for each pixel, and no channels."
         )
-    tiff = image_path.suffix.lower() in (".tif", ".tiff")
     ranges = read_ranges(image_path) if tiff else None
-    origin = read_origin(image_path) if tiff else None
     size = read_pixel_size(image_path) if tiff else AS_IT_IS
     step = _anisotropy(picture.calibration)
     return Labelled(image_path.name, image, labels, axes, ranges, origin, size, step)

@@ -118,7 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> Report:
     """Make a model, train it and write it."""
-    from napari_seg.cli.labelled import Planes, read_labelled
+    from napari_seg.cli.labelled import Planes, labelled_files, read_labelled
     from napari_seg.cli.teaching import check_objects_wanted, checked_output, teach
     from napari_seg.models.checkpoint import save_model
 
@@ -128,7 +128,7 @@ def run(given: argparse.Namespace) -> Report:
     )
     output = checked_output(given.output)
     check_objects_wanted(given, has_head=given.object_head)
-    pairs = read_labelled(given.images, given.labels, given.objects)
+    pairs = read_labelled(labelled_files(given.images, given.labels), given.objects)
     model = _new_model(given, pairs, name=output.stem)
     planes = Planes.of(pairs, model.spec)
     result = teach(given, model, planes, options, minutes=_MINUTES)

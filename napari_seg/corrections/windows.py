@@ -9,8 +9,8 @@ cell only: no vouched pixel is in two windows.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,9 @@ __all__ = [
     "read_origin",
     "read_pixel_size",
     "read_ranges",
+    "read_size",
     "save_windows",
+    "window_name",
 ]
 
 Reader = Callable[[Box], NDArray[Any]]
@@ -66,11 +68,11 @@ class Window:
     ----------
     name : str
         Stable from run to run; also the name of its files.
-    box : tuple of slice, (Y, X)
-        Where it lies in the plane.
-    image : ndarray, (Y, X) or (Y, X, C)
+    box : tuple of slice, (Y, X) or (Z, Y, X)
+        Where it lies in the plane or volume.
+    image : ndarray, (Y, X) or (Y, X, C), of a volume (Z, Y, X) or (Z, C, Y, X)
         Raw pixels.
-    labels : ndarray of uint8, (Y, X)
+    labels : ndarray of uint8, (Y, X) or (Z, Y, X)
         255 where not vouched for, and outside of the window's own cell.
     vouched : int
         Number of labelled pixels.
@@ -153,7 +155,7 @@ def cut_windows(
         )
         labels = np.full(box_shape(box), UNKNOWN, np.uint8)
         labels[relative(cell, box)] = truth[cell]
-        place = _window_name(name, index, cell)
+        place = window_name(name, index, cell)
         image = np.asarray(reader(box))
         window = Window(place, box, image, labels, vouched, ranges)
         windows.append(replace(window, size=pixel_size or AS_IT_IS))
@@ -173,13 +175,26 @@ def _surround(own: slice, length: int, n: int) -> slice:
     return slice(start, min(n, start + length))
 
 
-def _window_name(name: str, index: Sequence[int], cell: Box) -> str:
+def window_name(name: str, index: Sequence[int], cell: Box) -> str:
+    """Return the name of a window.
+
+    Parameters
+    ----------
+    name : str
+        Of the image.
+    index : sequence of int
+        Place of its plane or volume along the leading axes.
+    cell : tuple of slice, (Y, X) or (Z, Y, X)
+        Its part of the plane or volume.
+    """
     # A safe name holds no double underscore: what stands before it is the image.
     place = "".join(f"i{i:04d}_" for i in index)
-    return f"{safe_name(name)}__{place}y{cell[0].start:05d}_x{cell[1].start:05d}"
+    letters = "zyx"[-len(cell) :]
+    corner = (f"{a}{b.start:05d}" for a, b in zip(letters, cell, strict=True))
+    return f"{safe_name(name)}__{place}{'_'.join(corner)}"
 
 
-def save_windows(folder: Path, name: str, windows: Sequence[Window]) -> list[Path]:
+def save_windows(folder: Path, name: str, windows: Iterable[Window]) -> list[Path]:
     """Save windows as ``images/<name>.tif`` and ``labels/<name>.tif``.
 
     They replace all earlier windows of the same image, which are removed only when
@@ -191,8 +206,9 @@ def save_windows(folder: Path, name: str, windows: Sequence[Window]) -> list[Pat
         Folder of the training set, made if missing.
     name : str
         Name of the image, as given to :func:`cut_windows`.
-    windows : sequence of Window
-        All windows of all planes of the image.
+    windows : iterable of Window
+        All windows of all planes, or volumes, of the image.  Those of an iterator are
+        written one by one, and need not fit into memory together.
 
     Returns
     -------
@@ -205,33 +221,51 @@ def save_windows(folder: Path, name: str, windows: Sequence[Window]) -> list[Pat
         If a file cannot be written; the earlier windows are kept then.
     """
     images, labels = folder / "images", folder / "labels"
-    try:
+    with _saving_in(folder):
         for place in (images, labels):
             place.mkdir(parents=True, exist_ok=True)
-        for window in windows:
-            _write_tiff(labels / f"{window.name}.tif", window.labels, {})
-            _write_tiff(images / f"{window.name}.tif", window.image, _metadata(window))
-        kept = {f"{window.name}.tif" for window in windows}
+    kept = []
+    # An image that cannot be read is no fault of this disk.
+    for window in windows:
+        file = f"{window.name}.tif"
+        # The channels of a volume are pages, no samples of a pixel.
+        samples = window.image.ndim > window.labels.ndim == 2
+        with _saving_in(folder):
+            _write_tiff(labels / file, window.labels, {})
+            _write_tiff(images / file, window.image, _metadata(window), samples)
+        kept.append(file)
+    with _saving_in(folder):
         for path in _windows_of(safe_name(name), images, labels):
             if path.name not in kept:
                 path.unlink()
+    return [images / file for file in kept]
+
+
+@contextmanager
+def _saving_in(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StorageError(
             f"The training windows could not be saved in {folder} ({error}); free "
             "some space and try again."
         ) from error
-    return [images / f"{window.name}.tif" for window in windows]
 
 
 def _windows_of(name: str, *folders: Path) -> Iterator[Path]:
-    pattern = re.compile(re.escape(name) + r"__(i\d+_)*y\d+_x\d+\.tif")
+    pattern = re.compile(re.escape(name) + r"__(i\d+_)*(z\d+_)?y\d+_x\d+\.tif")
     for folder in folders:
         yield from (p for p in list(folder.iterdir()) if pattern.fullmatch(p.name))
 
 
 def _metadata(window: Window) -> dict[str, Any]:
     """Return what the pixels of a window do not tell."""
-    said: dict[str, Any] = {"origin": [part.start for part in window.box]}
+    said: dict[str, Any] = {
+        "origin": [part.start for part in window.box],
+        "vouched": window.vouched,
+    }
+    if len(window.box) > 2:
+        said["axes"] = "ZYX" if window.image.ndim == 3 else "ZCYX"
     if window.ranges is not None:
         said["ranges"] = window.ranges.tolist()
     if window.size != AS_IT_IS:
@@ -239,18 +273,20 @@ def _metadata(window: Window) -> dict[str, Any]:
     return said
 
 
-def _write_tiff(path: Path, pixels: NDArray[Any], metadata: dict[str, Any]) -> None:
+def _write_tiff(
+    path: Path, pixels: NDArray[Any], metadata: dict[str, Any], samples: bool = False
+) -> None:
     partial = path.with_suffix(".partial")
-    if pixels.ndim == 3 and pixels.shape[-1] == 1:
-        pixels = pixels[..., 0]
-    rgb = pixels.ndim == 3 and pixels.shape[-1] == 3
+    if samples and pixels.shape[-1] == 1:
+        pixels, samples = pixels[..., 0], False
+    rgb = samples and pixels.shape[-1] == 3
     try:
         tifffile.imwrite(
             partial,
             np.ascontiguousarray(pixels),
             compression="zlib",
             photometric="rgb" if rgb else "minisblack",
-            planarconfig="contig" if pixels.ndim == 3 else None,
+            planarconfig="contig" if samples else None,
             metadata=metadata,
         )
         partial.replace(path)
@@ -279,14 +315,26 @@ def read_origin(image: Path) -> tuple[str, int, int] | None:
     Returns
     -------
     tuple of (str, int, int), or None
-        Name of the plane, row and column of the image's corner; None if the file does
-        not say so.
+        Name of the plane or volume, row and column of the image's corner; None if the
+        file does not say so.
     """
     corner = _read_metadata(image).get("origin")
     if corner is None:
         return None
-    row, column = (int(each) for each in corner)
-    return re.sub(r"y\d+_x\d+$", "", image.stem), row, column
+    *_, row, column = (int(each) for each in corner)
+    return re.sub(r"(z\d+_)?y\d+_x\d+$", "", image.stem), row, column
+
+
+def read_size(image: Path) -> tuple[int, int] | None:
+    """Return the labelled voxels of a window of a volume, and all of every channel.
+
+    None where the file is no such window.  No pixel is read.
+    """
+    with tifffile.TiffFile(image) as file:
+        said = dict((file.shaped_metadata or ({},))[0])
+        if len(said.get("origin", ())) != 3 or "vouched" not in said:
+            return None
+        return int(said["vouched"]), int(file.series[0].size)
 
 
 def read_pixel_size(image: Path) -> PixelSize:

@@ -73,8 +73,10 @@ Replay: TypeAlias = (
 
 #: How much more often than others a window is drawn that the model has not learned yet.
 _FRESH = 2.0
-#: Regions that are scored while training runs: enough for a curve, and quick.
-_WATCHED = 16
+#: Regions that are scored while training runs, and how often: enough for a curve, and
+#: quick; a block takes about as long as a quarter of a step.
+_WATCHED, _EVALUATIONS = 16, 8
+_WATCHED_BLOCKS, _EVALUATIONS_OF_BLOCKS = 4, 5
 
 
 @dataclass(frozen=True)
@@ -135,12 +137,23 @@ class FinetuneOptions(TrainOptions):
 _OBJECT_SHARE = 0.5
 #: Crops of volumes: 8 of 128 pixels a side would be 17 million voxels.
 _VOLUME_BATCH, _VOLUME_CROP = 2, 64
+#: For a model that knows something already. With so few crops the usual rate made one
+#: of mouse embryo nuclei worse in 15 steps (Dice 0.79 → 0.66 and 0.76, against 0.81 and
+#: 0.77 at this one); in 40 it came to 0.82 twice, against 0.82 and 0.79.
+_VOLUME_RATE = 1e-3
 
 
 def default_options(spec: ModelSpec) -> FinetuneOptions:
-    """Return the usual options for a model; of volumes a batch has fewer crops."""
+    """Return the usual options for a model.
+
+    Of volumes a batch has fewer crops, and the learning rate is lower, if the model was
+    trained before.
+    """
     options = FinetuneOptions()
-    return options if spec.ndim == 2 else for_volumes(options)
+    if spec.ndim == 2:
+        return options
+    options = for_volumes(options)
+    return replace(options, learning_rate=_VOLUME_RATE) if spec.history else options
 
 
 def for_volumes(options: FinetuneOptions) -> FinetuneOptions:
@@ -306,7 +319,7 @@ def finetune(
     training = [_favoured(example, trained) for example in training]
     drawn = drawn_replay(tuned) if options.drawn_share > 0 else []
     sampler = _sampler(training, (drawn, replayed), options, seed, tuned)
-    watch = Watch(held_out.first(_WATCHED))
+    watch = Watch(held_out.first(_WATCHED if model.ndim == 2 else _WATCHED_BLOCKS))
     # Held to its answers from before its last layer is fitted.
     ids = [*check_objects(objects, examples), *check_objects(None, replayed)]
     further_losses: list[FurtherLoss] = [
@@ -322,6 +335,7 @@ def finetune(
         options,
         budget,
         evaluate=watch if len(held_out) else None,
+        evaluations=_EVALUATIONS if model.ndim == 2 else _EVALUATIONS_OF_BLOCKS,
         keep_best=watch.has_fallen,
         seed=seed,
         further_losses=further_losses,

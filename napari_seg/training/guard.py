@@ -30,6 +30,7 @@ from torch import Tensor
 
 from napari_seg.models.base import SegmentationModel
 from napari_seg.scoring.confusion import UNKNOWN, Scores, confusion_matrix
+from napari_seg.scoring.regions import changed_box
 from napari_seg.training.sampling import Example
 
 __all__ = [
@@ -50,8 +51,9 @@ _SLICES = 16
 #: A region with fewer known pixels says nothing about the model; where it falls to the
 #: guard, training does not see it either, for it may grow.
 _MIN_PIXELS = 16
-#: More regions make the verdict slower, but hardly surer.
-_MOST_REGIONS = 128
+#: More regions make the verdict slower, but hardly surer. A block costs as much as ten
+#: or twenty squares, since context surrounds it on all sides.
+_MOST_REGIONS, _MOST_BLOCKS = 128, 40
 _RESAMPLES = 2000
 #: A gain below it is none: in a few places it can lie beyond chance, and on other
 #: images it was as often a loss.
@@ -151,7 +153,9 @@ def hold_out(
     ]
     chosen.sort(key=lambda region: region.digest)
     scored = [region for region in chosen if region.known >= _MIN_PIXELS]
-    return training, Holdout(examples, scored[:_MOST_REGIONS])
+    blocks = any(example.labels.ndim == 3 for example in examples)
+    most = _MOST_BLOCKS if blocks else _MOST_REGIONS
+    return training, Holdout(examples, scored[:most])
 
 
 def _release_lonely_classes(chosen: list[Region], regions: Sequence[Region]) -> None:
@@ -345,6 +349,8 @@ class Holdout:
     ) -> Iterator[tuple[Tensor, NDArray[np.uint8]]]:
         """Yield logits (K, [Z,] Y, X) on the CPU and labels of each region.
 
+        Of a block it is the part in which labels lie, often a single slice.
+
         Parameters
         ----------
         model : SegmentationModel
@@ -353,9 +359,12 @@ class Holdout:
         device = next(model.parameters()).device
         for region in self.regions:
             example = self._examples[region.example]
-            image, inner = _with_context(example.image, region.box, model)
+            box = region.box
+            if len(box) == 3:
+                box = changed_box(example.labels[box] != UNKNOWN, box) or box
+            image, inner = _with_context(example.image, box, model)
             x = model.standardize(torch.from_numpy(image)[None].to(device))
-            yield model(x)[0].cpu()[(..., *inner)], example.labels[region.box]
+            yield model(x)[0].cpu()[(..., *inner)], example.labels[box]
 
     def confusions(self, model: SegmentationModel) -> NDArray[np.int64]:
         """Return one confusion matrix for each region, shape (R, K, K).

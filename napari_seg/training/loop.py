@@ -121,13 +121,18 @@ class TrainOptions(Options):
         step=1e-4,
     )
     batch: int = option(
-        8, "Batch", "Crops in one training step.", minimum=1, maximum=256, unit="crops"
+        8,
+        "Batch",
+        "Crops in one training step; left at 8, a model of volumes takes 2.",
+        minimum=1,
+        maximum=256,
+        unit="crops",
     )
     crop: int = option(
         128,
         "Crop",
         "Height and width of a crop; of a volume it is as deep as that, by the "
-        "model's anisotropy.",
+        "model's anisotropy, and 64 where it is left at 128.",
         minimum=32,
         maximum=1024,
         step=32,

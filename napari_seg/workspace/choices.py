@@ -45,6 +45,7 @@ _NEW = (
     ("New FCN, ResNet-50", "fcn", "resnet50", None),
     ("New FCN-8s, VGG-16", "fcn8s", "vgg16", None),
 )
+_NEW_OF_VOLUMES = "New 3D U-Net"
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,7 @@ class ModelShelf:
         current: ModelChoice | None,
         in_channels: int,
         classes: tuple[str, ...],
+        anisotropy: float | None = None,
     ) -> list[ModelChoice]:
         """Return the models to choose from: versions, bundled, saved, new, published.
 
@@ -214,15 +216,16 @@ class ModelShelf:
             Of the project, oldest first; the list begins with the newest.
         current : ModelChoice or None
             The model in use: a version of another image's project goes on being used.
-        in_channels, classes
-            Of new models.
+        in_channels, classes, anisotropy
+            Of new models, as :meth:`new` takes them.
         """
         tuned = [*_readable(choice_of_version, reversed(versions))]
         trained, published = [*tuned, *self.trained()], self.published()
         unlisted = current not in [*trained, *published]
         if current is not None and not current.untrained and unlisted:
             trained.insert(len(tuned), current)
-        return [*trained, *self.new(in_channels, classes), *published]
+        new = self.new(in_channels, classes, anisotropy)
+        return [*trained, *new, *published]
 
     def trained(self) -> list[ModelChoice]:
         """Return bundled models, those in the user's folder, and opened files."""
@@ -246,10 +249,22 @@ class ModelShelf:
         ]
 
     @staticmethod
-    def new(in_channels: int, classes: tuple[str, ...]) -> list[ModelChoice]:
-        """Return untrained models for images with these channels."""
+    def new(
+        in_channels: int, classes: tuple[str, ...], anisotropy: float | None = None
+    ) -> list[ModelChoice]:
+        """Return untrained models for images with these channels.
+
+        Parameters
+        ----------
+        in_channels : int
+            Channels of the image.
+        classes : tuple of str
+            Names, the background first.
+        anisotropy : float or None
+            Of a stack the step between slices in pixels: there is one more for it.
+        """
         own = [(f"New {name}", name, None, None) for name in _registered()]
-        return [
+        planes = [
             ModelChoice(
                 label,
                 ModelSpec(
@@ -264,6 +279,20 @@ class ModelShelf:
             )
             for label, arch, encoder, width in [*_NEW, *own]
         ]
+        if anisotropy is None:
+            return planes
+        spec = ModelSpec(
+            arch="unet3d",
+            encoder=None,
+            in_channels=in_channels,
+            classes=classes,
+            name=_NEW_OF_VOLUMES.removeprefix("New "),
+            # Of its own.
+            depth=3,
+            anisotropy=anisotropy,
+        )
+        hint = f"Sees volumes, slices {anisotropy:g} pixels apart."
+        return [*planes, ModelChoice(_NEW_OF_VOLUMES, spec, None, hint=hint)]
 
 
 def _registered() -> Iterable[str]:

@@ -19,7 +19,6 @@ from napari_seg.errors import InputError, NapariSegError, StorageError
 from napari_seg.exchange.exchanged import Exchanged, Kind
 from napari_seg.exchange.formats import FORMATS, write
 from napari_seg.exchange.objects import classes_of
-from napari_seg.models.spec import Normalization
 from napari_seg.scoring.confusion import mean_present
 from napari_seg.workspace.lesson import save_training_windows, vouched_planes
 from napari_seg.workspace.models_out import (
@@ -202,10 +201,9 @@ def _work(workspace: Workspace, path: Path) -> None:
 
 
 def _windows(workspace: Workspace, folder: Path) -> None:
-    if workspace.session is not None:
-        session, choice = workspace.session, workspace.choice
-        scale = Normalization() if choice is None else choice.spec.normalization
-        save_training_windows(session, vouched_planes(session), scale)
+    session, choice = workspace.session, workspace.choice
+    if session is not None and choice is not None:
+        save_training_windows(session, vouched_planes(session), choice.spec)
         source = session.project.windows_folder
         shutil.copytree(source, folder / "windows", dirs_exist_ok=True)
 

@@ -11,15 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_seg.corrections.versions import VersionCard
-from napari_seg.corrections.windows import PixelSize, cut_windows, save_windows
+from napari_seg.corrections.windows import (
+    PixelSize,
+    Window,
+    cut_windows,
+    save_windows,
+)
 from napari_seg.errors import NothingToLearnError
 from napari_seg.inference.axes import as_array
 from napari_seg.inference.normalization import channel_ranges
-from napari_seg.models.spec import ModelSpec, Normalization
+from napari_seg.models.spec import ModelSpec
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.scoring.regions import Box
 from napari_seg.workspace.choices import ModelChoice
 from napari_seg.workspace.session import Session
+from napari_seg.workspace.volumes import VolumeWindows, why_no_volumes
 
 if TYPE_CHECKING:
     from napari_seg.training.child import FinetuneCommand
@@ -92,26 +98,57 @@ def vouched_planes(session: Session) -> list[VouchedPlane]:
 
 
 def save_training_windows(
-    session: Session, planes: list[VouchedPlane], normalization: Normalization
+    session: Session, planes: list[VouchedPlane], spec: ModelSpec
 ) -> int:
-    """Cut the vouched regions into windows on disk; return how many there are."""
-    reading, name = session.reading, session.image_id
-    image = as_array(session.source.data)
+    """Cut the vouched regions into windows on disk, for a model.
+
+    For one of volumes they are blocks, where the image has a Z axis.
+
+    Returns
+    -------
+    int
+        Number of windows that were passed over, since memory could not hold them.
+
+    Raises
+    ------
+    NothingToLearnError
+        If too little is vouched for.
+    """
     if session.ranges is None:
         # Nothing was predicted yet, as with a new model.
-        session.ranges = channel_ranges(image, reading, normalization)
+        image = as_array(session.source.data)
+        session.ranges = channel_ranges(image, session.reading, spec.normalization)
+    volumes = spec.ndim == 3 and not why_no_volumes(session)
+    windows = (
+        VolumeWindows(session, planes, spec)
+        if volumes
+        else _plane_windows(session, planes)
+    )
+    if not len(windows):
+        raise NothingToLearnError(
+            "Too few pixels are corrected or accepted to learn from: at least 64 in "
+            "one place. Paint a little more, or press Accept view where the mask is "
+            "right."
+        )
+    save_windows(session.project.windows_folder, session.image_id, windows)
+    return windows.passed_over if isinstance(windows, VolumeWindows) else 0
+
+
+def _plane_windows(session: Session, planes: list[VouchedPlane]) -> list[Window]:
+    reading = session.reading
+    image = as_array(session.source.data)
 
     def reader(index: tuple[int, ...], box: Box) -> NDArray[Any]:
         pixels = reading.plane(image, index, (box[0], box[1]))
         return pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)
 
-    windows = [
+    return [
         window
         for plane in planes
         for window in cut_windows(
             plane.truth,
             partial(reader, plane.index),
-            name,
+            session.image_id,
             plane.index,
             ranges=session.ranges,
             pixel_size=PixelSize(
@@ -119,14 +156,6 @@ def save_training_windows(
             ),
         )
     ]
-    if not windows:
-        raise NothingToLearnError(
-            "Too few pixels are corrected or accepted to learn from: at least 64 in "
-            "one place. Paint a little more, or press Accept view where the mask is "
-            "right."
-        )
-    save_windows(session.project.windows_folder, name, windows)
-    return len(windows)
 
 
 def _start_file(session: Session, choice: ModelChoice) -> Path:

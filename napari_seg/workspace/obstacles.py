@@ -5,6 +5,7 @@ Each function returns a sentence that says what would help, or nothing.
 
 from __future__ import annotations
 
+from napari_seg.workspace.volumes import why_no_volumes
 from napari_seg.workspace.workspace import Workspace
 
 __all__ = [
@@ -88,11 +89,10 @@ def to_finetune(workspace: Workspace) -> str:
         return "A training is running."
     if workspace.misfit:
         return workspace.misfit
-    if workspace.choice is not None and workspace.choice.spec.ndim == 3:
-        return (
-            "This model learns from volumes, and what is accepted here are planes: "
-            "use napari-seg finetune on a folder of volumes, or a model of planes."
-        )
+    if session is not None and choice is not None and choice.spec.ndim == 3:
+        reason = why_no_volumes(session)
+        if reason:
+            return reason
     if session is None or session.mask.vouched_pixels == 0:
         return (
             "There is nothing to learn from yet: correct the mask with the brush, or "

@@ -80,6 +80,8 @@ class Reading:
         choice, current = self._workspace.choice, self._current
         if choice is None or not choice.untrained or current is None:
             return None
+        if choice.spec.ndim == 3:
+            return None
         return choice.spec.slices if "Z" in current.axes else None
 
     @property

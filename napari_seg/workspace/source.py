@@ -19,6 +19,9 @@ from napari_seg.scoring.regions import Box
 
 __all__ = ["ImageSource", "View"]
 
+#: Between slices, in pixels, where nobody said how far they lie apart.
+_USUAL_STEP = 2.0
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSource:
@@ -39,6 +42,8 @@ class ImageSource:
         Side of a pixel in micrometres, where it is known.
     project : Path or None
         Folder of the project that it belongs to with others; None is one of its own.
+    steps : tuple of float
+        From pixel to pixel along each axis but that of RGB; empty where unknown.
     """
 
     name: str
@@ -47,6 +52,22 @@ class ImageSource:
     read_as: ReadAs = AS_GUESSED
     pixel_size: float | None = None
     project: Path | None = None
+    steps: tuple[float, ...] = ()
+
+    def anisotropy(self, axes: str) -> float | None:
+        """Return the step between slices in pixels; None for images without Z.
+
+        Parameters
+        ----------
+        axes : str
+            As they are read, a letter for each.
+        """
+        if "Z" not in axes:
+            return None
+        named = dict(zip(axes, self.steps, strict=False))
+        z, y = (abs(named.get(letter, 1.0)) for letter in "ZY")
+        # Cubes are what viewers show where nobody said anything.
+        return round(z / y, 2) if y > 0 and 0 < z != y else _USUAL_STEP
 
     @property
     def available(self) -> int:

@@ -67,6 +67,7 @@ class Teacher:
         self.busy = False
         self._child: FinetuneChild | None = None
         self._stopped = False
+        self._passed_over = 0
         self._abandoned = threading.Event()
         self.curves = Curves()
 
@@ -108,7 +109,9 @@ class Teacher:
                     if self._stopped:
                         return
                     yield state
-            save_training_windows(session, planes, lesson.choice.spec.normalization)
+            self._passed_over = save_training_windows(
+                session, planes, lesson.choice.spec
+            )
             child = FinetuneChild(finetune_command(session, lesson))
             if self._stopped:
                 child.cancel()
@@ -127,7 +130,11 @@ class Teacher:
         def end(error: Exception | None = None) -> None:
             child, self._child = self._child, None
             self._task, self.busy = None, False
-            on_end(child.result if child and error is None else None, error)
+            result = child.result if child and error is None else None
+            if result is not None and self._passed_over:
+                passed_over = result.get("passed_over", 0) + self._passed_over
+                result = {**result, "passed_over": passed_over}
+            on_end(result, error)
 
         self.busy, self._stopped = True, False
         self._task = self._runner(job(), on_item=step, on_done=end, on_error=end)
@@ -171,9 +178,17 @@ def verdict_text(result: dict[str, Any]) -> str:
             f"Earlier images {earlier['before']['mean_dice']:.3f} → "
             f"{earlier['after']['mean_dice']:.3f}."
         )
+    if result.get("planes_left_out"):
+        lines.append(f"{_windows(result['planes_left_out'])} of planes left out.")
+    if result.get("passed_over"):
+        lines.append(f"{_windows(result['passed_over'])} more than memory could hold.")
     early = ", until the held-out Dice no longer rose" * result["plateau"]
     lines.append(f"{result['steps']} steps in {result['seconds']:.0f} s{early}.")
     return "\n".join(lines)
+
+
+def _windows(count: int) -> str:
+    return f"{count} window{'s' * (count != 1)}"
 
 
 def _counted(result: dict[str, Any], name: str) -> str:

@@ -182,7 +182,11 @@ class Workspace:
             nothing_yet = ("background", "foreground")
             return self.shelf.choices((), self.choice, channels, nothing_yet)
         classes = tuple(session.classes)
-        return self.shelf.choices(session.versions(), self.choice, channels, classes)
+        axes = session.reading.axes
+        step = None if source is None else source.anisotropy(axes)
+        return self.shelf.choices(
+            session.versions(), self.choice, channels, classes, step
+        )
 
     def _choose_fitting_model(self) -> None:
         if self.choice is None or not self._fits(self.choice):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_seg.cli.labelled import Planes, read_labelled, read_replay
+from napari_seg.cli.labelled import Planes, labelled_files, read_labelled, read_replay
 from napari_seg.corrections.project import Project, ProjectClass
 from napari_seg.models.checkpoint import load_model, save_model
 from napari_seg.models.registry import create_model
@@ -85,7 +85,9 @@ def test_ranges_of_the_whole_image_come_with_a_window(pairs):
     path = pairs / "images" / "0.tif"
     tifffile.imwrite(path, tifffile.imread(path), metadata={"ranges": [[10, 9000]]})
     spec = create_model("unet", width=4, depth=2).spec
-    planes = Planes.of(read_labelled(pairs / "images", pairs / "labels"), spec)
+    planes = Planes.of(
+        read_labelled(labelled_files(pairs / "images", pairs / "labels")), spec
+    )
     assert planes.ranges[0].tolist() == [[10, 9000]]
     assert planes.ranges[1].tolist() != [[10, 9000]]
 
@@ -94,7 +96,9 @@ def test_its_place_in_the_whole_image_comes_with_a_window(pairs):
     path = pairs / "images" / "0.tif"
     tifffile.imwrite(path, tifffile.imread(path), metadata={"origin": [64, 128]})
     spec = create_model("unet", width=4, depth=2).spec
-    planes = Planes.of(read_labelled(pairs / "images", pairs / "labels"), spec)
+    planes = Planes.of(
+        read_labelled(labelled_files(pairs / "images", pairs / "labels")), spec
+    )
     assert planes.origins[0] == (path.stem, 64, 128)
     assert planes.origins[1:] == [None] * (len(planes.images) - 1)
 
@@ -276,7 +280,9 @@ def test_objects_are_learned_from_when_asked_for(finetune, pairs, tmp_path):
     assert load_model(tmp_path / "new.safetensors").spec.object_head
     (with_ids,) = {
         each.objects.max()
-        for each in read_labelled(pairs / "images", pairs / "labels", ids)
+        for each in read_labelled(
+            labelled_files(pairs / "images", pairs / "labels"), ids
+        )
         if each.name == "0.tif"
     }
     assert with_ids == synthetic_nuclei((96, 96), n=6, seed=0).instances.max()

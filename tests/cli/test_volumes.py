@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_seg import create_model, save_model
+from napari_seg.cli import selection
+from napari_seg.corrections.blocks import cut_block, plan_blocks
+from napari_seg.corrections.windows import cut_windows, save_windows
 from napari_seg.models.catalog import read_spec
 
 
@@ -78,3 +82,82 @@ def test_planes_and_workers_are_refused(run, stacks, pairs):
     run("train", "--arch", "unet3d", *folders, *QUICK, "-o", stacks / "model")
     given = ("-m", stacks / "model.safetensors", "-o", stacks / "masks", "--crf")
     assert "without the CRF" in run("predict", stacks / "images", *given).refusal
+
+
+# Windows of a project ---------------------------------------------------------
+
+
+def project(folder, volumes=(), planes=(), channels=1):
+    """Make a project with windows of stacks whose fifth slice is vouched for."""
+    rng = np.random.default_rng(0)
+    shape = (12, channels, 64, 64) if channels > 1 else (12, 64, 64)
+    image = rng.integers(0, 999, shape).astype("u2")
+    truth = rng.integers(0, 2, (64, 64)).astype(np.uint8)
+    for name in volumes:
+        blocks = plan_blocks({5: truth}, (12, 64, 64), anisotropy=2.0)
+        windows = [
+            cut_block(
+                b, {5: truth}, lambda _, box: image[(box[0], ..., *box[1:])], name
+            )
+            for b in blocks
+        ]
+        save_windows(folder / "windows", name, windows)
+    for name in planes:
+        plane = np.moveaxis(image[5], 0, -1) if channels > 1 else image[5]
+        windows = cut_windows(truth, lambda box, p=plane: p[box], name, (5,))
+        save_windows(folder / "windows", name, windows)
+    return folder
+
+
+@pytest.fixture
+def finetune(run, tmp_path):
+    def start(arch, folder, *arguments, **kind):
+        options = {"width": 4, "depth": 2, **kind}
+        model = save_model(create_model(arch, **options), tmp_path / arch)
+        return run(
+            *("finetune", "-m", model, "--project", folder, "-o", tmp_path / "new"),
+            *("--steps", 1, "--crop", 32, "--batch", 1, "--json", *arguments),
+        )
+
+    return start
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_model_of_volumes_leaves_windows_of_planes_out(finetune, tmp_path, channels):
+    own = project(tmp_path / "own", ["a", "b"], ["c"], channels)
+    both = project(tmp_path / "both", ["d"], ["e"], channels)
+    planes = project(tmp_path / "planes", [], ["f", "g"], channels)
+    given = ("--replay", both, "--replay", planes)
+    done = finetune("unet3d", own, *given, anisotropy=2.0, in_channels=channels)
+    assert done.status == 0, done.err
+    assert done.json["planes_left_out"] == 4
+    assert "4 window(s) of planes left out" in done.err
+    assert done.json["earlier"]["pixels"] > 0
+    refusal = finetune("unet3d", planes, anisotropy=2.0, in_channels=channels).refusal
+    assert "are planes, and the model learns from volumes" in refusal
+
+
+def test_no_more_is_read_than_memory_holds(finetune, tmp_path, monkeypatch):
+    monkeypatch.setattr(selection, "MOST_VOXELS", 2 * 12 * 64 * 64)
+    own = project(tmp_path / "own", ["a", "b", "c"])
+    done = finetune("unet3d", own, anisotropy=2.0)
+    assert done.json["passed_over"] == 1
+    assert "to save memory" in done.err
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+def test_a_model_of_planes_learns_from_the_labelled_slices(finetune, tmp_path, slices):
+    own = project(tmp_path / "own", ["a"], ["b"] if slices == 1 else [])
+    done = finetune("unet", own, slices=slices, in_channels=slices)
+    assert done.status == 0, done.err
+    assert done.json["planes_left_out"] == 0
+    (run,) = read_spec(tmp_path / "new.safetensors").history
+    windows = 2 if slices == 1 else 1
+    assert run["known_pixels"] + done.json["pixels"] == windows * 64 * 64
+
+
+@pytest.mark.parametrize("channels", [3, 4, 5])
+def test_windows_keep_all_channels(finetune, tmp_path, channels):
+    own = project(tmp_path / "own", [], ["a"], channels)
+    done = finetune("unet", own, in_channels=channels)
+    assert done.status == 0, done.err

@@ -191,3 +191,28 @@ class TestFinetune:
         options = default_options(make().spec)
         assert options.batch * options.crop**3 < 1e6
         assert default_options(create_model("unet").spec) == FinetuneOptions()
+
+    def test_what_is_known_already_is_changed_more_slowly(self):
+        spec = make().spec
+        new, tuned = map(default_options, (spec, spec.with_history({"steps": 9})))
+        assert tuned.learning_rate < new.learning_rate
+        assert replace(tuned, learning_rate=new.learning_rate) == new
+
+
+def test_blocks_above_each_other_are_one_place():
+    image, labels = balls(0, (16, 64, 64))
+    places = [("stack", 0, 0), ("stack", 0, 0), ("stack", 0, 256), ("later", 0, 0)]
+    # Each with other pixels, as at another place.
+    examples = prepare_examples(
+        [image + i for i in range(4)],
+        [labels] * 4,
+        make().spec,
+        [[[0, 2000]]] * 4,
+        places,
+    )
+    _, held_out = hold_out(examples, 0.9)
+    assert len(held_out) > 4
+    by_place = {}
+    for region in held_out.regions:
+        by_place.setdefault(region.place, set()).add(region.example)
+    assert sorted(map(sorted, by_place.values())) == [[0, 1], [2], [3]]
