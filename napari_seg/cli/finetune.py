@@ -129,7 +129,7 @@ def run(given: argparse.Namespace) -> Report:
             "learns from volumes: fine-tune it on their images in the dock, which cuts "
             "them anew, or take a model of planes."
         )
-    pairs = read_labelled(chosen, given.objects)
+    pairs = read_labelled(chosen, given.objects or _numbered(folders[0]))
     model = _adapted(start, pairs, given)
     if given.object_head:
         model = with_object_head(model)
@@ -187,6 +187,13 @@ def _folders(given: argparse.Namespace) -> tuple[Path, Path]:
     if given.project is None and None not in separate:
         return given.images, given.labels
     raise InputError("Give --images DIR and --labels DIR, or --project DIR alone.")
+
+
+def _numbered(images: Path) -> Path | None:
+    """Return the folder of objects beside the windows of a project, if there is one."""
+    beside = images.parent / "objects"
+    windows = images.parent.name == "windows" and beside.is_dir()
+    return beside if windows and any(beside.glob("*.tif")) else None
 
 
 def _output(given: argparse.Namespace, output: Path) -> Path:

@@ -267,14 +267,18 @@ def read_labelled(files: Files, objects: Path | None = None) -> list[Labelled]:
     read = [_read_pair(image, mask) for image, mask in files]
     if objects is None:
         return read
-    paths = [image for image, _ in files]
-    endings = ("_instances", "_objects")
-    numbered = dict(pair_by_name(paths, images_in(objects), "objects", endings))
+    numbered = _by_name(images_in(objects), ("_instances", "_objects"))
+    names = [bare_name(image) for image, _ in files]
+    if not numbered.keys() & set(names):
+        raise InputError(
+            f"No image has its objects in {objects}; files pair by name, such as a.tif "
+            "with a.tif or a_instances.tif."
+        )
     return [
-        replace(each, objects=_read_objects(numbered[path], each.labels.shape))
-        if path in numbered
+        replace(each, objects=_read_objects(numbered[name], each.labels.shape))
+        if name in numbered
         else each
-        for each, path in zip(read, paths, strict=True)
+        for each, name in zip(read, names, strict=True)
     ]
 
 

@@ -81,6 +81,8 @@ class Window:
         cannot know.
     size : PixelSize
         In which size to learn from it.
+    objects : ndarray of uint32, (Y, X), or None
+        Ids of the objects that it shows, 0 for none, where they are known.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Window:
     vouched: int
     ranges: NDArray[np.float64] | None = None
     size: PixelSize = AS_IT_IS
+    objects: NDArray[np.uint32] | None = None
 
 
 def cut_windows(
@@ -102,6 +105,7 @@ def cut_windows(
     minimum: int = 64,
     ranges: NDArray[np.float64] | None = None,
     pixel_size: PixelSize | None = None,
+    objects: NDArray[np.uint32] | None = None,
 ) -> list[Window]:
     """Cut the vouched parts of one plane into windows.
 
@@ -128,6 +132,8 @@ def cut_windows(
         Intensities of the whole image that become 0 and 1; saved with each window.
     pixel_size : PixelSize, optional
         In which size to learn from it; saved likewise.
+    objects : ndarray of uint32, (Y, X), optional
+        Ids of the objects of the plane, 0 for none; saved likewise.
 
     Returns
     -------
@@ -158,7 +164,8 @@ def cut_windows(
         place = window_name(name, index, cell)
         image = np.asarray(reader(box))
         window = Window(place, box, image, labels, vouched, ranges)
-        windows.append(replace(window, size=pixel_size or AS_IT_IS))
+        ids = None if objects is None else objects[box].copy()
+        windows.append(replace(window, size=pixel_size or AS_IT_IS, objects=ids))
     return windows
 
 
@@ -197,8 +204,9 @@ def window_name(name: str, index: Sequence[int], cell: Box) -> str:
 def save_windows(folder: Path, name: str, windows: Iterable[Window]) -> list[Path]:
     """Save windows as ``images/<name>.tif`` and ``labels/<name>.tif``.
 
-    They replace all earlier windows of the same image, which are removed only when
-    the new ones are written.
+    What is known of their objects goes to ``objects/<name>.tif``.  They replace all
+    earlier windows of the same image, which are removed only when the new ones are
+    written.
 
     Parameters
     ----------
@@ -220,11 +228,11 @@ def save_windows(folder: Path, name: str, windows: Iterable[Window]) -> list[Pat
     StorageError
         If a file cannot be written; the earlier windows are kept then.
     """
-    images, labels = folder / "images", folder / "labels"
+    images, labels, objects = (folder / n for n in ("images", "labels", "objects"))
     with _saving_in(folder):
         for place in (images, labels):
             place.mkdir(parents=True, exist_ok=True)
-    kept = []
+    kept, numbered = [], []
     # An image that cannot be read is no fault of this disk.
     for window in windows:
         file = f"{window.name}.tif"
@@ -233,11 +241,16 @@ def save_windows(folder: Path, name: str, windows: Iterable[Window]) -> list[Pat
         with _saving_in(folder):
             _write_tiff(labels / file, window.labels, {})
             _write_tiff(images / file, window.image, _metadata(window), samples)
+            if window.objects is not None:
+                objects.mkdir(exist_ok=True)
+                _write_tiff(objects / file, window.objects, {})
+                numbered.append(file)
         kept.append(file)
     with _saving_in(folder):
-        for path in _windows_of(safe_name(name), images, labels):
-            if path.name not in kept:
-                path.unlink()
+        for place, files in ((images, kept), (labels, kept), (objects, numbered)):
+            for path in _windows_of(safe_name(name), place):
+                if path.name not in files:
+                    path.unlink()
     return [images / file for file in kept]
 
 
@@ -252,10 +265,9 @@ def _saving_in(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _windows_of(name: str, *folders: Path) -> Iterator[Path]:
+def _windows_of(name: str, folder: Path) -> list[Path]:
     pattern = re.compile(re.escape(name) + r"__(i\d+_)*(z\d+_)?y\d+_x\d+\.tif")
-    for folder in folders:
-        yield from (p for p in list(folder.iterdir()) if pattern.fullmatch(p.name))
+    return [path for path in folder.glob("*.tif") if pattern.fullmatch(path.name)]
 
 
 def _metadata(window: Window) -> dict[str, Any]:

@@ -70,12 +70,15 @@ class Lesson:
         Where training runs.
     arguments : tuple of str
         Further arguments of ``napari-seg finetune``.
+    objects : (..., Y, X) ndarray of uint32 or None
+        Ids of the objects of the mask, where they were found.
     """
 
     choice: ModelChoice
     minutes: float
     device: str = "auto"
     arguments: tuple[str, ...] = ()
+    objects: NDArray[np.uint32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +101,15 @@ def vouched_planes(session: Session) -> list[VouchedPlane]:
 
 
 def save_training_windows(
-    session: Session, planes: list[VouchedPlane], spec: ModelSpec
+    session: Session,
+    planes: list[VouchedPlane],
+    spec: ModelSpec,
+    objects: NDArray[np.uint32] | None = None,
 ) -> int:
     """Cut the vouched regions into windows on disk, for a model.
 
-    For one of volumes they are blocks, where the image has a Z axis.
+    For one of volumes they are blocks, where the image has a Z axis. One that tells
+    objects apart learns that from `objects`, their ids in the whole mask, if known.
 
     Returns
     -------
@@ -122,7 +129,7 @@ def save_training_windows(
     windows = (
         VolumeWindows(session, planes, spec)
         if volumes
-        else _plane_windows(session, planes)
+        else _plane_windows(session, planes, objects if spec.object_head else None)
     )
     if not len(windows):
         raise NothingToLearnError(
@@ -134,7 +141,9 @@ def save_training_windows(
     return windows.passed_over if isinstance(windows, VolumeWindows) else 0
 
 
-def _plane_windows(session: Session, planes: list[VouchedPlane]) -> list[Window]:
+def _plane_windows(
+    session: Session, planes: list[VouchedPlane], objects: NDArray[np.uint32] | None
+) -> list[Window]:
     reading = session.reading
     image = as_array(session.source.data)
 
@@ -154,6 +163,7 @@ def _plane_windows(session: Session, planes: list[VouchedPlane]) -> list[Window]
             pixel_size=PixelSize(
                 session.source.read_as.zoom, session.source.pixel_size
             ),
+            objects=None if objects is None else objects[plane.index],
         )
     ]
 

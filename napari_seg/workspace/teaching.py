@@ -110,7 +110,7 @@ class Teacher:
                         return
                     yield state
             self._passed_over = save_training_windows(
-                session, planes, lesson.choice.spec
+                session, planes, lesson.choice.spec, lesson.objects
             )
             child = FinetuneChild(finetune_command(session, lesson))
             if self._stopped:

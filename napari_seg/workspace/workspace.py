@@ -531,7 +531,9 @@ class Workspace:
             return
         self._set_verdict(None)
         self.settling.emit()
-        lesson = Lesson(choice, minutes, self.device, self.finetune_arguments)
+        lesson = Lesson(
+            choice, minutes, self.device, self.finetune_arguments, self.objects.ids
+        )
         # The model may be changed meanwhile; the parent is the one of now.
         self.teacher.start(
             session,

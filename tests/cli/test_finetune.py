@@ -287,6 +287,14 @@ def test_objects_are_learned_from_when_asked_for(finetune, pairs, tmp_path):
     }
     assert with_ids == synthetic_nuclei((96, 96), n=6, seed=0).instances.max()
 
+    # The windows of a project have theirs beside them.
+    shutil.copytree(pairs, tmp_path / "project" / "windows")
+    shutil.copytree(ids, tmp_path / "project" / "windows" / "objects")
+    tifffile.imwrite(
+        tmp_path / "project" / "windows" / "objects" / "2_instances.tif",
+        np.zeros((5, 5), np.uint16),
+    )
+    project = ("--project", tmp_path / "project")
+    assert "integer id" in finetune("--object-head", data=project).refusal
+
     assert "--object-head" in finetune("--objects", ids).refusal
-    tifffile.imwrite(ids / "2_instances.tif", np.zeros((5, 5), np.uint16))
-    assert "integer id" in finetune("--objects", ids, "--object-head").refusal

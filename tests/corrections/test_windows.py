@@ -112,6 +112,24 @@ def test_saved_windows_are_read_back(tmp_path, channels, dtype):
     assert read_origin(tmp_path / "labels" / files[0].name) is None
 
 
+def test_objects_come_with_their_windows_and_go_with_them(tmp_path):
+    image, truth = plane()
+    ids = np.arange(truth.size, dtype=np.uint32).reshape(truth.shape)
+
+    def save(objects):
+        windows = cut_windows(
+            truth, lambda box: image[box], "a", minimum=1, objects=objects
+        )
+        save_windows(tmp_path, "a", windows)
+        return windows
+
+    for window in save(ids):
+        saved = tifffile.imread(tmp_path / "objects" / f"{window.name}.tif")
+        np.testing.assert_array_equal(saved, ids[window.box])
+    save(None)
+    assert not list((tmp_path / "objects").iterdir())
+
+
 def test_saving_again_replaces_the_windows_of_this_image_only(tmp_path):
     image, truth = plane()
     for name in ("a", "a_i0001", "ab"):

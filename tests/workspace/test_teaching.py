@@ -113,6 +113,24 @@ def test_a_better_model_is_offered_and_kept(ready: Workspace, heard: Heard) -> N
     np.testing.assert_array_equal(ready.session.mask.labels[kept], truth[kept])
 
 
+def test_a_head_learns_from_the_objects_that_were_found(
+    ready: Workspace, heard: Heard, tmp_path: Path
+) -> None:
+    assert ready.session is not None
+    ready.objects.find("shape")
+    ready.finetune(0.5)
+    windows = ready.session.project.windows_folder
+    assert not (windows / "objects").exists(), "this model has no use for them"
+    ready.discard()
+
+    ready.open_model(make_model(tmp_path / "able", object_head=True))
+    ready.objects.find("shape")
+    ready.finetune(0.5)
+    (file,) = (windows / "objects").iterdir()
+    np.testing.assert_array_equal(imread(file), ready.objects.ids)
+    assert not heard.failures
+
+
 def test_discard_leaves_everything_and_restore_brings_it_back(
     ready: Workspace,
 ) -> None:
