@@ -187,7 +187,18 @@ def _check_volumes(x: Tensor) -> None:
 
 
 class Concatenate(nn.Module):
-    """Join feature maps along the channels; a module, so that it can be exchanged."""
+    """Join feature maps along the channels; a module, so that it can be exchanged.
+
+    Parameters
+    ----------
+    brief : bool
+        Whether the network has no use for the joined map any more when the next brief
+        one of it is made; in prediction these lie in the same memory.
+    """
+
+    def __init__(self, *, brief: bool = False) -> None:
+        super().__init__()
+        self.brief = brief
 
     def forward(self, *features: Tensor) -> Tensor:
         """Join maps of (N, C_i, …, H, W) to (N, ΣC_i, …, H, W)."""
