@@ -79,20 +79,36 @@ class _ConcatenateInPlace(Concatenate):
         super().__init__()
         self._memory = memory
 
+    def placed(self, first: Tensor, more: int) -> Tensor:
+        """Return a copy of the first map in its place among so many channels more."""
+        if not _keeps(first):
+            return first
+        channels = first.shape[1]
+        return self._joined(first, channels + more)[:, :channels].copy_(first)
+
     def forward(self, *features: Tensor) -> Tensor:
         """Join maps of (N, C_i, …) to (N, ΣC_i, …).
 
         Valid until the next pass, or until the memory is taken for another map.
         """
-        first = features[0]
-        if not torch.is_inference_mode_enabled() or first.device.type != "cpu":
+        first, *others = features
+        if not _keeps(first):
             return super().forward(*features)
-        n, _, *sides = first.shape
-        channels = sum(each.shape[1] for each in features)
+        joined = self._joined(first, sum(each.shape[1] for each in features))
+        if first.data_ptr() != joined.data_ptr():
+            return torch.cat(features, dim=1, out=joined)
+        # It was placed there.
+        torch.cat(others, dim=1, out=joined[:, first.shape[1] :])
+        return joined
+
+    def _joined(self, like: Tensor, channels: int) -> Tensor:
+        n, _, *sides = like.shape
         shape = (n, *sides, channels)
-        memory = self._memory.take(math.prod(shape), first)
-        joined = memory.view(shape).movedim(-1, 1)
-        return torch.cat(features, dim=1, out=joined)
+        return self._memory.take(math.prod(shape), like).view(shape).movedim(-1, 1)
+
+
+def _keeps(feature: Tensor) -> bool:
+    return torch.is_inference_mode_enabled() and feature.device.type == "cpu"
 
 
 def _keep_joined(model: nn.Module) -> None:

@@ -200,6 +200,21 @@ class Concatenate(nn.Module):
         super().__init__()
         self.brief = brief
 
+    def placed(self, first: Tensor, more: int) -> Tensor:
+        """Return what stands for the first map until it is joined.
+
+        A copy where the joined map will be, if that is known; the caller can let go of
+        the map itself, then.
+
+        Parameters
+        ----------
+        first : Tensor
+            (N, C, …, H, W).
+        more : int
+            Channels of the maps that will follow.
+        """
+        return first
+
     def forward(self, *features: Tensor) -> Tensor:
         """Join maps of (N, C_i, …, H, W) to (N, ΣC_i, …, H, W)."""
         return torch.cat(features, dim=1)

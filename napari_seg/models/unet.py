@@ -75,14 +75,17 @@ class UpSteps(nn.Module):
 
     Parameters
     ----------
-    upsample : Module
+    upsample : ConvTranspose2d or ConvTranspose3d
         Makes maps of the skip's size.
     convs : Module
         Takes these joined with the skip.
     """
 
-    def __init__(self, upsample: nn.Module, convs: nn.Module) -> None:
+    def __init__(
+        self, upsample: nn.ConvTranspose2d | nn.ConvTranspose3d, convs: nn.Module
+    ) -> None:
         super().__init__()
+        self.channels = upsample.out_channels
         self.upsample = upsample
         self.join = Concatenate(brief=True)
         self.convs = convs
@@ -116,6 +119,8 @@ class Decoder(nn.ModuleList):
             assert isinstance(block, UpSteps)
             # Nothing here or in a caller may hold a map beyond its use: where maps are
             # largest, at the end, those of all other levels would be in memory, too.
+            if skips[0] is not None:
+                skips[0] = block.join.placed(skips[0], block.channels)
             x = block.upsample(x)
             if skips[0] is not None:
                 x = block.join(skips[0], x)
