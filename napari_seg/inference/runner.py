@@ -54,8 +54,10 @@ class Cost:
     macs : float
         Multiply-accumulates of the convolutions.
     bytes : float
-        Memory at the peak, as eight times the largest feature map in float32: input,
-        output and joined skips of a U-Net's last level come to seven.
+        Memory at the peak, as eight times the largest feature map in float32. Joined
+        skips, input and output of a U-Net's last level come to four, the upsampling
+        before them to five; the gaps that the system's allocator leaves between
+        blocks of many sizes can be as much again.
     """
 
     macs: float

@@ -54,6 +54,20 @@ def fold_batch_norm(model: nn.Module) -> None:
                 sequence[index + 1] = nn.Identity()
 
 
+class _Memory:
+    """Memory that is kept from pass to pass, and grows."""
+
+    def __init__(self) -> None:
+        self._kept = torch.empty(0)
+
+    def take(self, numel: int, like: Tensor) -> Tensor:
+        """Return that many numbers; what was taken before is overwritten."""
+        if self._kept.numel() < numel or self._kept.dtype != like.dtype:
+            self._kept = like.new_empty(0)
+            self._kept = like.new_empty(numel)
+        return self._kept[:numel]
+
+
 class _ConcatenateInPlace(Concatenate):
     """Joins feature maps in memory that is kept from pass to pass.
 
@@ -61,26 +75,46 @@ class _ConcatenateInPlace(Concatenate):
     GPUs do not need this: there PyTorch keeps freed memory itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory: _Memory) -> None:
         super().__init__()
-        self._memory = torch.empty(0)
+        self._memory = memory
+
+    def placed(self, first: Tensor, more: int) -> Tensor:
+        """Return a copy of the first map in its place among so many channels more."""
+        if not _keeps(first):
+            return first
+        channels = first.shape[1]
+        return self._joined(first, channels + more)[:, :channels].copy_(first)
 
     def forward(self, *features: Tensor) -> Tensor:
-        """Join maps of (N, C_i, …) to (N, ΣC_i, …), valid until the next pass."""
-        first = features[0]
-        if not torch.is_inference_mode_enabled() or first.device.type != "cpu":
+        """Join maps of (N, C_i, …) to (N, ΣC_i, …).
+
+        Valid until the next pass, or until the memory is taken for another map.
+        """
+        first, *others = features
+        if not _keeps(first):
             return super().forward(*features)
-        n, _, *sides = first.shape
-        channels = sum(each.shape[1] for each in features)
+        joined = self._joined(first, sum(each.shape[1] for each in features))
+        if first.data_ptr() != joined.data_ptr():
+            return torch.cat(features, dim=1, out=joined)
+        # It was placed there.
+        torch.cat(others, dim=1, out=joined[:, first.shape[1] :])
+        return joined
+
+    def _joined(self, like: Tensor, channels: int) -> Tensor:
+        n, _, *sides = like.shape
         shape = (n, *sides, channels)
-        if self._memory.numel() < math.prod(shape) or self._memory.dtype != first.dtype:
-            self._memory = first.new_empty(math.prod(shape))
-        joined = self._memory[: math.prod(shape)].view(shape).movedim(-1, 1)
-        return torch.cat(features, dim=1, out=joined)
+        return self._memory.take(math.prod(shape), like).view(shape).movedim(-1, 1)
+
+
+def _keeps(feature: Tensor) -> bool:
+    return torch.is_inference_mode_enabled() and feature.device.type == "cpu"
 
 
 def _keep_joined(model: nn.Module) -> None:
+    shared = _Memory()
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) is Concatenate:
-                setattr(parent, name, _ConcatenateInPlace())
+                memory = shared if child.brief else _Memory()
+                setattr(parent, name, _ConcatenateInPlace(memory))

@@ -187,7 +187,33 @@ def _check_volumes(x: Tensor) -> None:
 
 
 class Concatenate(nn.Module):
-    """Join feature maps along the channels; a module, so that it can be exchanged."""
+    """Join feature maps along the channels; a module, so that it can be exchanged.
+
+    Parameters
+    ----------
+    brief : bool
+        Whether the network has no use for the joined map any more when the next brief
+        one of it is made; in prediction these lie in the same memory.
+    """
+
+    def __init__(self, *, brief: bool = False) -> None:
+        super().__init__()
+        self.brief = brief
+
+    def placed(self, first: Tensor, more: int) -> Tensor:
+        """Return what stands for the first map until it is joined.
+
+        A copy where the joined map will be, if that is known; the caller can let go of
+        the map itself, then.
+
+        Parameters
+        ----------
+        first : Tensor
+            (N, C, …, H, W).
+        more : int
+            Channels of the maps that will follow.
+        """
+        return first
 
     def forward(self, *features: Tensor) -> Tensor:
         """Join maps of (N, C_i, …, H, W) to (N, ΣC_i, …, H, W)."""

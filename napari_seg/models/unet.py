@@ -70,21 +70,63 @@ class DoubleConv(nn.Sequential):
         )
 
 
-class UpBlock(nn.Module):
+class UpSteps(nn.Module):
+    """What a :class:`Decoder` does at one level, step by step.
+
+    Parameters
+    ----------
+    upsample : ConvTranspose2d or ConvTranspose3d
+        Makes maps of the skip's size.
+    convs : Module
+        Takes these joined with the skip.
+    """
+
+    def __init__(
+        self, upsample: nn.ConvTranspose2d | nn.ConvTranspose3d, convs: nn.Module
+    ) -> None:
+        super().__init__()
+        self.channels = upsample.out_channels
+        self.upsample = upsample
+        self.join = Concatenate(brief=True)
+        self.convs = convs
+
+
+class UpBlock(UpSteps):
     """Transposed convolution ×2, concatenated skip, two convolutions."""
 
     def __init__(self, in_channels: int, skip: int, channels: int, norm: str) -> None:
-        super().__init__()
-        self.upsample = nn.ConvTranspose2d(in_channels, channels, 2, 2)
-        self.join = Concatenate()
-        self.convs = DoubleConv(channels + skip, channels, norm)
+        super().__init__(
+            nn.ConvTranspose2d(in_channels, channels, 2, 2),
+            DoubleConv(channels + skip, channels, norm),
+        )
 
-    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        """Return features (N, channels, 2 H, 2 W)."""
-        x = self.upsample(x)
-        if skip is not None:
-            x = self.join(skip, x)
-        return self.convs(x)  # type: ignore[no-any-return]
+
+class Decoder(nn.ModuleList):
+    """Levels of :class:`UpSteps`, the deepest first."""
+
+    def forward(self, skips: list[Tensor | None], x: Tensor) -> Tensor:
+        """Return features of the size of the last skip.
+
+        Parameters
+        ----------
+        skips : list of (Tensor or None)
+            One for each level. Empty in the end: each leaves the list once it is
+            joined, and the memory, too, if nobody else holds on to it.
+        x : Tensor
+            The deepest features.
+        """
+        for block in self:
+            assert isinstance(block, UpSteps)
+            # Nothing here or in a caller may hold a map beyond its use: where maps are
+            # largest, at the end, those of all other levels would be in memory, too.
+            if skips[0] is not None:
+                skips[0] = block.join.placed(skips[0], block.channels)
+            x = block.upsample(x)
+            if skips[0] is not None:
+                x = block.join(skips[0], x)
+            del skips[0]
+            x = block.convs(x)
+        return x
 
 
 class ObjectDecoder(nn.Module):
@@ -107,23 +149,24 @@ class ObjectDecoder(nn.Module):
         levels = range(2, len(skips) + 2)
         widths = [max(in_channels >> level, self._LEAST) for level in levels]
         inputs = (in_channels, *widths)
-        self.decoder = nn.ModuleList(
+        self.decoder = Decoder(
             UpBlock(before, skip, channels, norm)
             for before, skip, channels in zip(inputs[:-1], skips, widths, strict=True)
         )
         self.head = object_layer(widths[-1])
 
-    def forward(self, skips: Sequence[Tensor | None], x: Tensor) -> Tensor:
-        """Return (N, 3, H, W), as :mod:`napari_seg.models.objects` describes it."""
-        for block, skip in zip(self.decoder, skips, strict=True):
-            x = block(x, skip)
-        return in_pixels(self.head(x))
+    def forward(self, skips: list[Tensor | None], x: Tensor) -> Tensor:
+        """Return (N, 3, H, W), as :mod:`napari_seg.models.objects` describes it.
+
+        The skips are used up, as by :class:`Decoder`.
+        """
+        return in_pixels(self.head(self.decoder(skips, x)))
 
 
 class UNetBase(SegmentationModel):
     """What U-Nets have in common, whatever their encoder and their dimensions."""
 
-    decoder: nn.ModuleList
+    decoder: Decoder
     head: nn.Conv2d | nn.Conv3d
     object_head: nn.Module
 
@@ -138,7 +181,7 @@ class UNetBase(SegmentationModel):
     def logits_and_objects(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (N, K, H, W), and what tells objects apart (N, 3, H, W)."""
         skips, deepest = self.encode(x)
-        logits = _cut(self._classes(skips, deepest), x)
+        logits = _cut(self._classes([*skips], deepest), x)
         return logits, _cut(self.object_head(skips, deepest), x)
 
     def objects(self, x: Tensor) -> Tensor:
@@ -146,9 +189,7 @@ class UNetBase(SegmentationModel):
         return _cut(self.object_head(*self.encode(x)), x)
 
     def _classes(self, skips: list[Tensor | None], x: Tensor) -> Tensor:
-        for block, skip in zip(self.decoder, skips, strict=True):
-            x = block(x, skip)
-        return self.head(x)  # type: ignore[no-any-return]
+        return self.head(self.decoder(skips, x))  # type: ignore[no-any-return]
 
 
 def _cut(padded: Tensor, x: Tensor) -> Tensor:
@@ -184,7 +225,7 @@ class UNet(UNetBase):
         ]
         self.encoder = nn.ModuleList(levels)
         self.bottleneck = DoubleConv(widths[-2], widths[-1], spec.norm)
-        self.decoder = nn.ModuleList(
+        self.decoder = Decoder(
             UpBlock(2 * channels, channels, channels, spec.norm)
             for channels in reversed(widths[:-1])
         )
@@ -218,7 +259,7 @@ class ResNetUNet(UNetBase):
         widths = (256, 128, 64, 32, 16)
         inputs = (self.encoder.channels[-1], *widths)
         skips = (*reversed(self.encoder.channels[:-1]), 0)
-        self.decoder = nn.ModuleList(
+        self.decoder = Decoder(
             UpBlock(before, skip, channels, spec.norm)
             for before, skip, channels in zip(inputs[:-1], skips, widths, strict=True)
         )

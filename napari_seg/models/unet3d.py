@@ -8,12 +8,15 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_seg.models.layers import (
-    Concatenate,
-    pad_to_multiple,
-)
+from napari_seg.models.layers import pad_to_multiple
 from napari_seg.models.spec import ModelSpec
-from napari_seg.models.unet import UNetBase, initialise, norm_layer
+from napari_seg.models.unet import (
+    Decoder,
+    UNetBase,
+    UpSteps,
+    initialise,
+    norm_layer,
+)
 
 __all__ = ["Level", "UNet3D", "plan_levels"]
 
@@ -91,7 +94,7 @@ class UNet3D(UNetBase):
         )
         self.encoder = nn.ModuleList(levels)
         self.bottleneck = last
-        self.decoder = nn.ModuleList(
+        self.decoder = Decoder(
             _UpBlock(channels, level, spec.norm)
             for channels, level in zip(widths[-2::-1], self.levels[-2::-1], strict=True)
         )
@@ -114,19 +117,15 @@ class UNet3D(UNetBase):
         return [*reversed(skips)], self.bottleneck(x)
 
 
-class _UpBlock(nn.Module):
+class _UpBlock(UpSteps):
     """Transposed convolution, concatenated skip, two convolutions."""
 
     def __init__(self, channels: int, level: Level, norm: str) -> None:
-        super().__init__()
         pooling = level.pooling
-        self.upsample = nn.ConvTranspose3d(2 * channels, channels, pooling, pooling)
-        self.join = Concatenate()
-        self.convs = _convolutions(2 * channels, channels, level.kernel, norm)
-
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Return features of the size of `skip`."""
-        return self.convs(self.join(skip, self.upsample(x)))  # type: ignore[no-any-return]
+        super().__init__(
+            nn.ConvTranspose3d(2 * channels, channels, pooling, pooling),
+            _convolutions(2 * channels, channels, level.kernel, norm),
+        )
 
 
 def _convolutions(

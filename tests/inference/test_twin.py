@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -58,6 +59,20 @@ def test_a_twin_gives_the_same_for_tiles_of_any_sequence_of_sizes(
         for shape in [(1, 1, 64, 96), (1, 1, 32, 32), (2, 1, 96, 128), (1, 1, 64, 96)]:
             x = torch.rand(shape).to(memory_format=torch.channels_last)
             torch.testing.assert_close(other(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_the_largest_skip_is_let_go_before_maps_of_its_size_are_made() -> None:
+    other = twin(create_model("unet", width=4), torch.device("cpu"))
+    skips: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
+    first, last = other.encoder[0], other.decoder[-1].upsample
+    first.register_forward_hook(lambda *given: skips.append(weakref.ref(given[2])))
+    last.register_forward_pre_hook(lambda *_: alive.append(skips[-1]() is not None))
+
+    with torch.inference_mode():
+        other(torch.rand(1, 1, 64, 96))
+
+    assert alive == [False]
 
 
 def test_separable_convolutions_are_folded_too() -> None:
