@@ -113,7 +113,7 @@ FORMATS: dict[str, Format] = {
         preset={"version": 3},
     ),
     "png": Format(
-        "PNG (colours of the classes)",
+        "PNG",
         "png",
         (".png",),
         "PNG (*.png)",

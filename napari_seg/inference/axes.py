@@ -38,6 +38,11 @@ Box = tuple[slice, slice]
 _LOOPED = "IQTZ"
 _CHANNEL = "CS"
 _MOST_CHOICES = 100
+#: What makes a model for other channels.
+_ADAPTED = (
+    "napari-seg finetune --adapt-channels makes one, or in Python adapt_model(model, "
+    "in_channels={})"
+)
 
 
 @dataclass(frozen=True)
@@ -370,13 +375,14 @@ def channel_choices(available: int, spec: ModelSpec) -> list[tuple[int, ...]]:
 
 def _pick(channels: Sequence[int], available: int, letters: str) -> tuple[int, ...]:
     picked = tuple(int(channel) for channel in channels)
+    asked = ", ".join(map(str, picked))
     if not picked or len(set(picked)) < len(picked):
-        raise ImageError(f"Channels {picked} were asked for; name each of them once.")
+        raise ImageError(f"Channels {asked} were asked for; name each of them once.")
     if not all(0 <= channel < available for channel in picked):
         has = f"the channels 0 to {available - 1}" if available > 1 else "one channel"
         hint = "" if "C" in letters else ' Name the axes if one holds channels: "CYX".'
         raise ImageError(
-            f"Channels {picked} were asked for; the image, read as axes {letters}, has "
+            f"Channels {asked} were asked for; the image, read as axes {letters}, has "
             f"{has}.{hint}"
         )
     return picked
@@ -447,9 +453,9 @@ def _check_plane(reading: AxesReading, spec: ModelSpec) -> None:
     if "C" not in reading.axes and len(reading.shape) > 2 and width <= 4:
         raise ChannelError(
             f"The image of shape {reading.shape} looks like {width} channels in its "
-            f"last axis, and the model takes {_accepted(spec)}. Pass one channel, such "
-            f"as image[..., 0], if the model takes one, or use a model that takes "
-            f"{width} (adapt_model(model, in_channels={width}) makes one)."
+            f"last axis, and the model takes {_accepted(spec)}. Pick one channel, in "
+            f"Python image[..., 0], if the model takes one, or use a model that takes "
+            f"{width}: {_ADAPTED.format(width)}."
         )
     raise ImageError(
         f"The image is {height} × {width} pixels, read as axes {reading.axes}; each "
@@ -462,12 +468,12 @@ def _check_channels(reading: AxesReading, spec: ModelSpec) -> None:
     has = len(reading.picked)
     if has == spec.plane_channels or (has == 1 and spec.gray_as_rgb):
         return
-    remedy = f"Use a model that takes {has} (adapt_model(model, in_channels={has}))"
+    remedy = f"Use a model that takes {has}: {_ADAPTED.format(has)}"
     if has > 1:
-        remedy += f", or pass {_accepted(spec)} of the channels"
+        remedy += f"; or choose {_accepted(spec)} of the channels"
     elif reading.leading:
         axes = reading.axes.replace(reading.leading[-1], "C")
-        remedy += f", or name the axes if one holds channels, such as axes={axes!r}"
+        remedy += f"; or name the axes if one holds channels, such as {axes}"
     raise ChannelError(
         f"The image (shape {reading.shape}, read as axes {reading.axes}) has {has} "
         f"channel{'s' * (has != 1)}, and the model takes {_accepted(spec)}. {remedy}."

@@ -41,7 +41,8 @@ def require_object_head(model: SegmentationModel) -> None:
     if not model.spec.object_head:
         raise InputError(
             f"The model {model.spec.name or model.spec.arch} does not tell objects "
-            "apart; make one with object_head=True, or split objects by their shape."
+            "apart; split objects by their shape, or teach a U-Net or DeepLab v3+ that "
+            "with napari-seg finetune --object-head (object_head=True in Python)."
         )
 
 

@@ -69,6 +69,25 @@ class Export:
     needs: tuple[str, ...] = ()
     signed: bool = False
 
+    def named(self, path: Path) -> Path:
+        """Return the file to write: with its ending, if the name has none.
+
+        Raises
+        ------
+        InputError
+            If that file is there: nobody was asked whether to replace it.
+        """
+        ending = self.suffix[self.suffix.find(".") :]
+        if self.folder or path.suffix or "." not in ending:
+            return path
+        full = path.with_name(path.name + ending)
+        if full.exists():
+            raise InputError(
+                f"{full} is there already; choose it by its full name to replace it, "
+                "or another name."
+            )
+        return full
+
     def check(self) -> None:
         """Check that what it needs is installed.
 
@@ -106,6 +125,7 @@ def export(
     signed = (signature,) if what.signed else ()
     try:
         what.check()
+        path = what.named(path)
         rest = what.write(workspace, path, *signed)
     except (NapariSegError, OSError) as error:
         _failed(workspace, path, error)

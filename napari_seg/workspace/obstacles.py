@@ -103,7 +103,9 @@ def to_finetune(workspace: Workspace) -> str:
 
 def to_stop(workspace: Workspace) -> str:
     """Return why there is no training to stop."""
-    return "" if workspace.teacher.busy else "No training is running."
+    if not workspace.teacher.busy:
+        return "No training is running."
+    return "It has ended; the card comes in a moment." if workspace.teacher.over else ""
 
 
 def to_compare(workspace: Workspace) -> str:

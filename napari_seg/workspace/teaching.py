@@ -66,7 +66,8 @@ class Teacher:
         self._task: Task | None = None
         self.busy = False
         self._child: FinetuneChild | None = None
-        self._stopped = False
+        # Whether training has ended, and what it has learned is judged.
+        self._stopped = self._over = False
         self._passed_over = 0
         self._abandoned = threading.Event()
         self.curves = Curves()
@@ -125,6 +126,7 @@ class Teacher:
                 on_fetch(value)
                 return
             self.curves.add(value)
+            self._over |= value.spent >= 1
             on_step(value)
 
         def end(error: Exception | None = None) -> None:
@@ -136,12 +138,26 @@ class Teacher:
                 result = {**result, "passed_over": passed_over}
             on_end(result, error)
 
-        self.busy, self._stopped = True, False
+        self.busy, self._stopped, self._over = True, False, False
         self._task = self._runner(job(), on_item=step, on_done=end, on_error=end)
+
+    @property
+    def over(self) -> bool:
+        """Whether training has ended, or is about to, and the verdict is to come."""
+        return self.busy and self._over
+
+    @property
+    def phase(self) -> str:
+        """What is under way besides steps of training; empty while it trains."""
+        if not self.busy:
+            return ""
+        if not self.curves.seconds:
+            return "Starting…"
+        return "Comparing the old and the new model…" if self.over else ""
 
     def stop(self) -> None:
         """End training after this step, with what was learned so far."""
-        self._stopped = True
+        self._stopped = self._over = True
         if self._child is not None:
             self._child.cancel()
 

@@ -547,6 +547,7 @@ class Workspace:
     def stop_training(self) -> None:
         """End training now, with what was learned so far."""
         self.teacher.stop()
+        self.changed.emit()
 
     def _step_done(self, step: Step) -> None:
         self.training.emit(step)

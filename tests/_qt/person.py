@@ -147,8 +147,8 @@ class Person:
         self.wait_for_training()
 
     def wait_for_training(self) -> None:
-        stop = self.button("finetune_stop_button")
-        self.wait(lambda: not stop.isEnabled(), 110, "the end of the training")
+        teacher = self.workspace.teacher
+        self.wait(lambda: not teacher.busy, 110, "the end of the training")
 
     # What there is ------------------------------------------------------------
 

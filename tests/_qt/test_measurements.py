@@ -135,6 +135,20 @@ def test_a_wrong_filter_is_told_and_changes_nothing(panel: MeasurementsPanel) ->
     assert not panel.problem.isVisible()
 
 
+def test_nothing_is_saved_that_the_filter_does_not_say(
+    panel: MeasurementsPanel,
+) -> None:
+    panel.show_gates("")
+    assert panel.save.isEnabled()
+    panel.filter.setText("area_px >")
+    panel.filter.returnPressed.emit()
+    assert not panel.save.isEnabled()
+    assert "mend it first" in panel.save.toolTip()
+    panel.filter.setText("")
+    panel.filter.returnPressed.emit()
+    assert panel.save.isEnabled()
+
+
 def test_typing_is_enough(panel: MeasurementsPanel, qtbot) -> None:
     QTest.keyClicks(panel.filter, "id <= 3")
     qtbot.waitUntil(lambda: len(panel.shownTable()) == 3)

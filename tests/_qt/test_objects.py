@@ -73,6 +73,35 @@ def test_cut_where_the_model_is_unsure(person: Person) -> None:
     assert not person.failures
 
 
+def test_finding_again_shows_new_numbers_in_the_same_layer(person: Person) -> None:
+    mask = draw_cells(person)
+    layer = find(person)
+    layer.data_setitem(tuple(np.array([i]) for i in (0, 30, 20)), 99)
+    hands.settle()
+    mask.data[:] = 0
+    mask.data[0][disk((50, 50), 9)] = 1
+    mask.refresh()
+    again = find(person)
+    assert again is layer
+    assert layer.data is person.dock.workspace.objects.ids
+    assert set(np.unique(layer.data)) == {0, 1}
+    before = layer.data.copy()
+    layer.undo()
+    hands.settle()
+    np.testing.assert_array_equal(layer.data, before)
+
+
+def test_the_table_says_when_it_is_out_of_date(person: Person) -> None:
+    mask = draw_cells(person)
+    find(person)
+    shown = table(person)
+    assert "press Measure" not in shown.facts.text()
+    hands.drag(person.viewer, [(0, 90, 90), (0, 90, 94)], layer=mask)
+    person.wait(lambda: "press Measure" in shown.facts.text())
+    hands.press_button(shown.measure)
+    person.wait(lambda: "press Measure" not in shown.facts.text())
+
+
 def test_the_model_is_asked_only_if_it_has_learned_that(person: Person) -> None:
     combo = person.find(QComboBox, "objects_split_combo")
     workspace = person.dock.workspace
@@ -80,8 +109,7 @@ def test_the_model_is_asked_only_if_it_has_learned_that(person: Person) -> None:
     choice = workspace.choice
     assert choice is not None
     workspace.set_model(replace(choice, spec=replace(choice.spec, object_head=True)))
-    assert combo.currentData() == "shape"
-    combo.setCurrentIndex(combo.findData("model"))
+    assert combo.currentData() == "model", "as on the command line"
     workspace.set_model(choice)
     assert combo.findData("model") == -1
     assert combo.currentData() == "shape"

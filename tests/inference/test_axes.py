@@ -113,10 +113,10 @@ def test_images_that_are_none(
     ("shape", "model", "axes", "rgb", "message"),
     [
         ((40, 50, 3), GRAY, None, False, r"looks like 3 channels.*image\[\.\.\., 0\]"),
-        ((40, 50, 3), GRAY, None, True, "pass 1 of the channels"),
+        ((40, 50, 3), GRAY, None, True, "choose 1 of the channels"),
         ((40, 50, 2), BOTH, None, False, "takes 1 or 3"),
         ((40, 50), RGB, None, False, r"has 1 channel, .* takes 3"),
-        ((8, 40, 50), TWO, None, False, "axes='CYX'"),
+        ((8, 40, 50), TWO, None, False, "such as CYX"),
         ((2, 40, 50), RGB, "CYX", False, r"adapt_model\(model, in_channels=2\)"),
     ],
 )

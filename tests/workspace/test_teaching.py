@@ -18,7 +18,7 @@ from napari_seg.errors import NothingToLearnError, TrainingError
 from napari_seg.training import child
 from napari_seg.training.child import FinetuneCommand
 from napari_seg.training.loop import Step
-from napari_seg.workspace import ImageSource, View, Workspace
+from napari_seg.workspace import ImageSource, View, Workspace, obstacles
 from napari_seg.workspace.exports import export, scores_as_csv
 from napari_seg.workspace.lesson import Lesson, finetune_command
 from napari_seg.workspace.tasks import Job, Task
@@ -188,10 +188,22 @@ def test_too_little(workspace: Workspace, heard: Heard, source: ImageSource) -> 
 
 
 def test_stopping_asks_the_child(ready: Workspace, played: type[PlayedChild]) -> None:
-    played.during = ready.stop_training
+    phases = [ready.teacher.phase]
+
+    def stop() -> None:
+        phases.append(ready.teacher.phase)
+        assert not obstacles.to_stop(ready)
+        ready.stop_training()
+        played.during = None
+        phases.append(ready.teacher.phase)
+        assert "card" in obstacles.to_stop(ready)
+
+    played.during = stop
     ready.finetune(0.5)
     assert PlayedChild.made[0].cancelled
     assert ready.verdict is not None
+    assert phases == ["", "", "Comparing the old and the new model…"]
+    assert ready.teacher.phase == ""
 
 
 def test_leaving_kills_the_child(ready: Workspace, played: type[PlayedChild]) -> None:
@@ -306,7 +318,8 @@ def test_curves_are_smooth_and_hold_what_was_held_out() -> None:
 def test_exports(ready: Workspace, heard: Heard, tmp_path: Path) -> None:
     assert ready.session is not None
     mask = ready.session.mask.labels
-    assert export(ready, "mask", tmp_path / "mask.tif")
+    assert export(ready, "mask", tmp_path / "mask")
+    assert heard.told[-1] == f"Saved {tmp_path / 'mask.tif'}"
     np.testing.assert_array_equal(imread(tmp_path / "mask.tif"), mask)
     assert export(ready, "scores", tmp_path / "scores.csv")
     rows = list(csv.DictReader(scores_as_csv(ready).splitlines()))
@@ -318,6 +331,9 @@ def test_exports(ready: Workspace, heard: Heard, tmp_path: Path) -> None:
     assert set(np.unique(labels)) <= {0, 1, 255}
     assert export(ready, "model", tmp_path / "taken.safetensors")
     assert not heard.failures
+    # Nobody was asked whether this file may be replaced.
+    assert not export(ready, "mask", tmp_path / "mask")
+    assert "full name" in str(heard.failures.pop())
     ready.set_model(next(c for c in ready.choices() if c.untrained))
     assert not export(ready, "model", tmp_path / "none.safetensors")
     assert "no weights" in str(heard.failures[-1])

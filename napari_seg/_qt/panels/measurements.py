@@ -108,6 +108,9 @@ class MeasurementsPanel(Panel):
         self._typing.setSingleShot(True)
         self._typing.setInterval(_PAUSE)
         self._save_obstacle = ""
+        # The filter is no condition, and the objects have changed since.
+        self._wrong = self._stale = False
+        self._shown = np.zeros(0, bool)
         self._chosen: int | None = None
         self._lay_out()
         self._connect()
@@ -167,6 +170,8 @@ class MeasurementsPanel(Panel):
         choice = QHBoxLayout()
         choice.addWidget(QLabel("Histogram of"))
         choice.addWidget(self.column, 1)
+        # A window of its own, under a title that reaches over its edge.
+        self.rows.setContentsMargins(8, 8, 8, 8)
         self.rows.addLayout(buttons)
         self.rows.addWidget(self.filter)
         self.rows.addWidget(self.problem)
@@ -194,12 +199,19 @@ class MeasurementsPanel(Panel):
         frame : DataFrame
             With a column ``id``; any other columns.
         """
+        self._stale = False
         columns, chosen = list(self._model.table), self.chosenRow()
         self._chosen = None if chosen is None else _find(frame, chosen)
         self._model.set_table(frame)
         if list(frame) != columns:
             self._show_columns()
         self._apply_filter()
+
+    def setStale(self) -> None:
+        """Say that the objects have changed since they were measured."""
+        if len(self._model.table.columns) and not self._stale:
+            self._stale = True
+            self._show_facts()
 
     def shownTable(self) -> pd.DataFrame:
         """Return the rows that are shown, in their order."""
@@ -241,6 +253,8 @@ class MeasurementsPanel(Panel):
         none = "" if self._model.rowCount() else "No object is shown."
         if not len(self._model.table.columns):
             none = "Measure first."
+        if self._wrong:
+            none = "What is shown is not what the filter says: mend it first."
         gate(self.save, self._save_obstacle or none)
 
     def _choose(self, row: int) -> None:
@@ -271,13 +285,22 @@ class MeasurementsPanel(Panel):
             red = f'<span style="color: {_RED}">{escape(str(error))}</span>'
             self.problem.setText(red)
             self.problem.show()
+            self._wrong = True
+            self._gate_save()
             return
+        self._wrong = False
         self.problem.setText("")
         self.problem.hide()
+        self._shown = shown
         self._model.set_shown(shown)
-        self.facts.setText(_facts(table, shown))
+        self._show_facts()
         self._gate_save()
         self._show_histogram()
+
+    def _show_facts(self) -> None:
+        facts = _facts(self._model.table, self._shown)
+        old = "Changed since: press Measure. " if self._stale else ""
+        self.facts.setText(old + facts)
 
     def _show_columns(self) -> None:
         """Offer the columns of a new kind of table, and make room for their names."""

@@ -143,15 +143,21 @@ class ObjectsPanel(Panel):
     def show_splits(self, able: Sequence[str]) -> None:
         """Offer what the model in use can do."""
         wanted = [key for key in _SPLITS if key in able]
-        chosen = self.split.currentData()
-        if wanted == [self.split.itemData(i) for i in range(self.split.count())]:
+        chosen, before = self.split.currentData(), self._splits()
+        if wanted == before:
             return
+        if "model" in wanted and "model" not in before:
+            # What a model has learned is what it is there for.
+            chosen = "model"
         self.split.clear()
         for place, key in enumerate(wanted):
             words, meaning = _SPLITS[key]
             self.split.addItem(words, key)
             self.split.setItemData(place, meaning, Qt.ItemDataRole.ToolTipRole)
         self.split.setCurrentIndex(max(self.split.findData(chosen), 0))
+
+    def _splits(self) -> list[str]:
+        return [self.split.itemData(i) for i in range(self.split.count())]
 
     def show_tool(self, key: str, hint: str) -> None:
         """Show which tool is in the hand, and what to do with it."""

@@ -11,6 +11,7 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QFileDialog
 
+from napari_seg._qt.mask_edits import forget_steps_in
 from napari_seg._qt.mask_view import MaskView
 from napari_seg._qt.object_tools import ObjectTools
 from napari_seg._qt.objects_layer import ObjectsLayer
@@ -111,8 +112,14 @@ class ObjectsPresenter:
         if layer is not None and layer.data is ids:
             return
         self._follow(None)
-        self._link.remove(layer)
         mask = self._mask.layer
+        if ids is not None and mask is not None and layer is not None:
+            # A new layer takes napari several times as long.
+            forget_steps_in(layer, tuple(slice(0, n) for n in ids.shape))
+            layer.data = ids
+            self._follow(layer)
+            return
+        self._link.remove(layer)
         if ids is None or mask is None:
             return
         layer = Labels(
@@ -158,8 +165,12 @@ class ObjectsPresenter:
         # Objects that were found anew are no edit of those before.
         if layer is not None and layer.data is self._objects.ids:
             self._objects.edited(where, before, self._mask.selected_class or 1)
+            if self._table is not None:
+                self._table.setStale()
 
     def _renumbered(self, box: Box) -> None:
+        if self._table is not None:
+            self._table.setStale()
         if self._followed is not None:
             self._followed.renumbered(box)
 

@@ -48,10 +48,10 @@ class TeachPresenter:
     def show(self) -> None:
         """Show what there is to learn from, and what can be done."""
         workspace = self._workspace
-        self._panel.show_gates(
-            obstacles.to_finetune(workspace), obstacles.to_stop(workspace)
-        )
+        self.show_gates()
         if workspace.teacher.busy:
+            if workspace.teacher.phase:
+                self._panel.show_facts(workspace.teacher.phase)
             return
         session = workspace.session
         if session is None or session.ledger is None:
@@ -65,6 +65,13 @@ class TeachPresenter:
         facts = f"{quantity(vouched)} px to learn from\n{changes}"
         self._panel.show_facts(facts.strip())
 
+    def show_gates(self) -> None:
+        """Show what can be done."""
+        workspace = self._workspace
+        self._panel.show_gates(
+            obstacles.to_finetune(workspace), obstacles.to_stop(workspace)
+        )
+
     def _show_step(self, step: Step | Fetched | None) -> None:
         if step is None:
             self.show()
@@ -77,7 +84,12 @@ class TeachPresenter:
             (curves.seconds, curves.loss), (curves.holdout_seconds, curves.holdout)
         )
         minutes, seconds = divmod(round(step.seconds_left), 60)
-        self._panel.show_facts(f"step {step.step}   {minutes}:{seconds:02d} left")
+        left = f"{minutes}:{seconds:02d} left"
+        self._panel.show_facts(
+            f"step {step.step}   {self._workspace.teacher.phase or left}"
+        )
+        if self._workspace.teacher.over:
+            self.show_gates()
 
     def _show_verdict(self) -> None:
         verdict = self._workspace.verdict
