@@ -139,9 +139,14 @@ def run(given: argparse.Namespace) -> Report:
         "seconds": result.seconds,
         "holdout": result.after.to_dict(),
     }
+    beside = (
+        " They lie in one place, beside what was learned: elsewhere it may be worse."
+        if result.verdict.places == 1
+        else ""
+    )
     scores = (
         f"Mean Dice {result.after.mean_dice:.3f}, mean IoU {result.after.mean_iou:.3f} "
-        f"on {result.verdict.regions} held-out regions."
+        f"on {result.verdict.regions} held-out regions.{beside}"
         if result.verdict.regions
         else "Too little is labelled to hold something out: no score."
     )

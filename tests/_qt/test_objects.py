@@ -67,7 +67,7 @@ def table(person: Person) -> MeasurementsPanel:
 
 def test_cut_where_the_model_is_unsure(person: Person) -> None:
     draw_cells(person)
-    hands.choose(person.combo("objects_split_combo"), "where the model is unsure")
+    hands.choose(person.combo("objects_split_combo"), "cut where unsure")
     find(person)
     assert person.dock.workspace.objects.count
     assert not person.failures

@@ -18,7 +18,7 @@ _SPLITS = {
     "shape": ("cut at waists", "Touching objects are told apart by their outline."),
     "none": ("connected pixels", "All that is connected is one object."),
     "probability": (
-        "where the model is unsure",
+        "cut where unsure",
         "Touching objects are told apart by their outline, and by seams in which the "
         "model in use is less sure; it looks at the image.",
     ),
