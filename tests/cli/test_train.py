@@ -145,3 +145,11 @@ def test_a_model_that_tells_objects_apart(train, tmp_path):
     assert train("--object-head").status == 0
     assert load_model(tmp_path / "model.safetensors").spec.object_head
     assert "cannot have an object head" in train("--object-head", arch="fcn32s").refusal
+
+
+def test_a_score_of_one_place_says_so(train, pairs):
+    assert "one place" not in train().out
+    for folder in ("images", "labels"):
+        for name in ("1.tif", "2.tif"):
+            (pairs / folder / name).unlink()
+    assert "They lie in one place" in train().out
