@@ -67,7 +67,7 @@ def add_objects(parser: argparse.ArgumentParser) -> None:
         "--object-head",
         action="store_true",
         help="give the model a second decoder that tells touching objects apart "
-        "(unet, deeplabv3, deeplabv3plus); what has one goes on learning it",
+        "(unet, deeplabv3plus); one that is there goes on learning",
     )
     parser.add_argument(
         "--objects",

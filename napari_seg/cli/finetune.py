@@ -120,7 +120,8 @@ def run(given: argparse.Namespace) -> Report:
     files = labelled_files(*folders)
     with show_fetching(given.progress) as on_progress:
         start = load_model(given.model, on_progress=on_progress)
-    check_objects_wanted(given, has_head=given.object_head or start.spec.object_head)
+    has_head = given.object_head or start.spec.object_head
+    check_objects_wanted(given, has_head=has_head)
     selection = Selection(start.spec)
     chosen = selection.of(files)
     if not chosen:
@@ -129,7 +130,8 @@ def run(given: argparse.Namespace) -> Report:
             "learns from volumes: fine-tune it on their images in the dock, which cuts "
             "them anew, or take a model of planes."
         )
-    pairs = read_labelled(chosen, given.objects or _numbered(folders[0]))
+    beside = _numbered(folders[0]) if has_head else None
+    pairs = read_labelled(chosen, given.objects or beside)
     model = _adapted(start, pairs, given)
     if given.object_head:
         model = with_object_head(model)

@@ -129,9 +129,8 @@ def run(given: argparse.Namespace) -> Report:
     """Segment every input; one that fails does not stop the others."""
     from napari_seg.cli.files import find_images
     from napari_seg.cli.segmenting import Task, check_targets
-    from napari_seg.inference.object_maps import require_planes
+    from napari_seg.inference.object_maps import check_split
     from napari_seg.models.checkpoint import load_model
-    from napari_seg.models.objects import require_object_head
 
     if given.split is not None and not given.instances:
         raise InputError("--split says how objects are told apart: add --instances.")
@@ -143,10 +142,7 @@ def run(given: argparse.Namespace) -> Report:
     check_writable(given.output)
     with show_fetching(given.progress) as on_progress:
         model = load_model(given.model, on_progress=on_progress)
-    if given.split == "model":
-        require_object_head(model)
-    if given.split == "probability":
-        require_planes(model)
+    check_split(given.split or "", model)
     task = Task(
         folder=given.output,
         options=_zoomed(_options(given), given.diameter, model.spec),

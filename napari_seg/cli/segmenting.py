@@ -114,7 +114,7 @@ class Task:
     ) -> tuple[NDArray[np.uint32], int]:
         """Return the objects of a mask that the model made, and how many there are."""
         # Imported late: few predictions need it.
-        from napari_seg.inference.object_maps import ClassProbability, ObjectMaps, Seen
+        from napari_seg.inference.object_maps import Seen, split_maps
         from napari_seg.objects.numbering import number_objects
 
         job = outputs.job
@@ -126,11 +126,7 @@ class Task:
             options=self.options,
             ranges=job.ranges,
         )
-        maps: ObjectMaps | ClassProbability | None = None
-        if self.split == "model":
-            maps = ObjectMaps(seen)
-        elif self.split == "probability":
-            maps = ClassProbability(seen, labels)
+        maps = split_maps(self.split, seen, labels)
         ids = number_objects(labels, job.reading.leading, self.split, maps=maps)
         return ids, int(ids.max(initial=0))
 

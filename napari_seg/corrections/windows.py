@@ -232,7 +232,8 @@ def save_windows(folder: Path, name: str, windows: Iterable[Window]) -> list[Pat
     with _saving_in(folder):
         for place in (images, labels):
             place.mkdir(parents=True, exist_ok=True)
-    kept, numbered = [], []
+    kept: dict[str, Path] = {}
+    numbered = set()
     # An image that cannot be read is no fault of this disk.
     for window in windows:
         file = f"{window.name}.tif"
@@ -244,14 +245,18 @@ def save_windows(folder: Path, name: str, windows: Iterable[Window]) -> list[Pat
             if window.objects is not None:
                 objects.mkdir(exist_ok=True)
                 _write_tiff(objects / file, window.objects, {})
-                numbered.append(file)
-        kept.append(file)
+                numbered.add(file)
+        kept[file] = images / file
     with _saving_in(folder):
-        for place, files in ((images, kept), (labels, kept), (objects, numbered)):
+        for place, files in (
+            (images, kept.keys()),
+            (labels, kept.keys()),
+            (objects, numbered),
+        ):
             for path in _windows_of(safe_name(name), place):
                 if path.name not in files:
                     path.unlink()
-    return [images / file for file in kept]
+    return [*kept.values()]
 
 
 @contextmanager

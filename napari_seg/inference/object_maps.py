@@ -22,16 +22,42 @@ from napari_seg.inference.predict import PredictOptions, stream
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.objects import OBJECT_MAPS, require_object_head
 
-__all__ = ["ClassProbability", "ObjectMaps", "Seen", "require_planes"]
+__all__ = ["ClassProbability", "ObjectMaps", "Seen", "check_split", "split_maps"]
 
 
-def require_planes(model: SegmentationModel) -> None:
-    """Raise InputError for a model of volumes."""
-    if model.spec.ndim != 2:
+def check_split(split: str, model: SegmentationModel) -> None:
+    """Raise InputError if a model cannot tell objects apart in this way."""
+    if split == "model":
+        require_object_head(model)
+    elif split == "probability" and model.spec.ndim != 2:
         raise InputError(
             "The probabilities of a model of volumes cannot be read plane by plane; "
             "split objects by their shape."
         )
+
+
+def split_maps(
+    split: str, seen: Seen, labels: Any
+) -> ObjectMaps | ClassProbability | None:
+    """Return what :func:`~napari_seg.objects.instances.find_objects` takes as maps.
+
+    Parameters
+    ----------
+    split : str
+        How objects are told apart.
+    seen : Seen
+        The model and the image.
+    labels : (..., Y, X) array of uint8
+        Class ids of the mask.
+
+    Raises
+    ------
+    InputError
+        If the model cannot do it.
+    """
+    if split == "model":
+        return ObjectMaps(seen)
+    return ClassProbability(seen, labels) if split == "probability" else None
 
 
 @dataclass
@@ -125,7 +151,7 @@ class ObjectMaps:
     """
 
     def __init__(self, seen: Seen) -> None:
-        require_object_head(seen.model)
+        check_split("model", seen.model)
         self._seen = seen
         # A mean over mirror images has no direction; the rest is for the classes.
         self._options = replace(seen.options, flips=False, crf=False, confidence=False)
@@ -174,7 +200,7 @@ class ClassProbability:
     """
 
     def __init__(self, seen: Seen, labels: Any) -> None:
-        require_planes(seen.model)
+        check_split("probability", seen.model)
         self._seen, self._labels = seen, labels
         self._options = replace(seen.options, crf=False, confidence=True)
         *leading, height, width = seen.reading.spatial_shape

@@ -321,7 +321,7 @@ def finetune(
     sampler = _sampler(training, (drawn, replayed), options, seed, tuned)
     watch = Watch(held_out.first(_WATCHED if model.ndim == 2 else _WATCHED_BLOCKS))
     # Held to its answers from before its last layer is fitted.
-    ids = [*check_objects(objects, examples), *check_objects(None, replayed)]
+    ids = [*check_objects(objects, examples), *(None for _ in replayed)]
     further_losses: list[FurtherLoss] = [
         *_distillation(tuned, options, replayed=bool(drawn or old)),
         *_objects(tuned, [*training, *replayed], ids, options, seed),

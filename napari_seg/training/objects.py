@@ -51,9 +51,11 @@ def few_numbers(
     Crops for training are uint8. Two objects of an image may get one number; those
     that touch are told apart only if theirs differ, which 253 of 254 do.
     """
-    numbers = rng.integers(1, UNKNOWN, int(ids.max()) + 1, dtype=np.uint8)
-    numbers[0] = 0
-    drawn: NDArray[np.uint8] = numbers[ids]
+    # Ids of other programs may be few and large.
+    each, places = np.unique(ids, return_inverse=True)
+    numbers = rng.integers(1, UNKNOWN, len(each), dtype=np.uint8)
+    numbers[each == 0] = 0
+    drawn: NDArray[np.uint8] = numbers[places].reshape(ids.shape)
     return drawn
 
 

@@ -227,12 +227,12 @@ class Batch:
         choice = self._workspace.choice
         if not planes or choice is None or session.read_only:
             return
-        spec = choice.spec
+        spec, ids = choice.spec, self._workspace.objects.ids
 
         def job() -> Job:
             # Where there is too little to learn from, there are other images.
             with suppress(NothingToLearnError):
-                save_training_windows(session, planes, spec)
+                save_training_windows(session, planes, spec, ids)
             yield from ()
 
         self._runner(

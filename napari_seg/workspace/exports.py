@@ -222,8 +222,11 @@ def _work(workspace: Workspace, path: Path) -> None:
 
 def _windows(workspace: Workspace, folder: Path) -> None:
     session, choice = workspace.session, workspace.choice
-    if session is not None and choice is not None:
-        save_training_windows(session, vouched_planes(session), choice.spec)
+    if choice is None:
+        raise InputError("Choose a model first: windows are cut as it takes them.")
+    if session is not None:
+        planes, ids = vouched_planes(session), workspace.objects.ids
+        save_training_windows(session, planes, choice.spec, ids)
         source = session.project.windows_folder
         shutil.copytree(source, folder / "windows", dirs_exist_ok=True)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_seg.corrections.objects import ObjectsFile
-    from napari_seg.inference.object_maps import ClassProbability, ObjectMaps, Seen
+    from napari_seg.inference.object_maps import Seen
     from napari_seg.objects.numbering import Split
 
 __all__ = ["find_job", "measure_job", "read_job"]
@@ -48,6 +48,7 @@ def find_job(
     `seen` returns the model and the image that tell some of them apart, and is called
     here, not before.
     """
+    from napari_seg.inference.object_maps import split_maps
     from napari_seg.objects.numbering import number_objects
     from napari_seg.workspace.numbered import Numbered
 
@@ -60,19 +61,11 @@ def find_job(
             mask,
             leading,
             split,
-            maps=None if seen is None else _maps(seen(), split, mask),
+            maps=None if seen is None else split_maps(split, seen(), mask),
             countable=countable,
             on_block=check,
         )
         yield Numbered(ids, leading, countable=countable)
-
-
-def _maps(
-    seen: Seen, split: Split, labels: NDArray[np.uint8]
-) -> ObjectMaps | ClassProbability:
-    from napari_seg.inference.object_maps import ClassProbability, ObjectMaps
-
-    return ObjectMaps(seen) if split == "model" else ClassProbability(seen, labels)
 
 
 def read_job(file: ObjectsFile, session: Session) -> Job:

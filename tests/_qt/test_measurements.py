@@ -135,6 +135,16 @@ def test_a_wrong_filter_is_told_and_changes_nothing(panel: MeasurementsPanel) ->
     assert not panel.problem.isVisible()
 
 
+def test_measured_again_under_a_wrong_filter(
+    panel: MeasurementsPanel, objects: pd.DataFrame
+) -> None:
+    panel.setStale()
+    assert panel.facts.text().startswith("Changed since: press Measure.")
+    type_filter(panel, "area_px >")
+    panel.setTable(objects.head(5))
+    assert panel.facts.text().startswith("5 objects")
+
+
 def test_nothing_is_saved_that_the_filter_does_not_say(
     panel: MeasurementsPanel,
 ) -> None:

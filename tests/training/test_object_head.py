@@ -161,7 +161,7 @@ def test_objects_become_numbers_and_those_that_are_cut_stay_unknown() -> None:
     labels[5:15, 26:36] = 1  # one that reaches into what is unknown
     labels[:, 34:] = UNKNOWN
     ids = np.zeros((20, 40), np.int64)
-    ids[5:15, 4:12], ids[5:15, 12:20], ids[5:15, 26:36] = 70000, 5, 9
+    ids[5:15, 4:12], ids[5:15, 12:20], ids[5:15, 26:36] = 2**40, 5, 9
     example = Example(np.zeros((1, 20, 40), np.float32), labels)
     (numbered,) = number_examples([example], [ids])
     numbers = numbered.labels

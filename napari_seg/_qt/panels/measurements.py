@@ -110,7 +110,6 @@ class MeasurementsPanel(Panel):
         self._save_obstacle = ""
         # The filter is no condition, and the objects have changed since.
         self._wrong = self._stale = False
-        self._shown = np.zeros(0, bool)
         self._chosen: int | None = None
         self._lay_out()
         self._connect()
@@ -286,19 +285,19 @@ class MeasurementsPanel(Panel):
             self.problem.setText(red)
             self.problem.show()
             self._wrong = True
+            self._show_facts()
             self._gate_save()
             return
         self._wrong = False
         self.problem.setText("")
         self.problem.hide()
-        self._shown = shown
         self._model.set_shown(shown)
         self._show_facts()
         self._gate_save()
         self._show_histogram()
 
     def _show_facts(self) -> None:
-        facts = _facts(self._model.table, self._shown)
+        facts = _facts(self._model.table, self._model.rows())
         old = "Changed since: press Measure. " if self._stale else ""
         self.facts.setText(old + facts)
 
@@ -344,11 +343,11 @@ def _find(frame: pd.DataFrame, row: dict[str, Any]) -> int | None:
     return int(places[0]) if len(places) else None
 
 
-def _facts(table: pd.DataFrame, shown: NDArray[np.bool_]) -> str:
+def _facts(table: pd.DataFrame, shown: NDArray[np.int64]) -> str:
     """Return how many objects there are, and how large those shown are."""
     if not len(table.columns):
         return "Nothing is measured yet."
-    count = int(np.count_nonzero(shown))
+    count = len(shown)
     facts = [f"{quantity(len(table))} objects"]
     if count < len(table):
         facts.append(f"{quantity(count)} shown")
