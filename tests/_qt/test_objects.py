@@ -102,6 +102,16 @@ def test_the_table_says_when_it_is_out_of_date(person: Person) -> None:
     person.wait(lambda: "press Measure" not in shown.facts.text())
 
 
+def test_the_window_closes_with_the_table_open(person: Person) -> None:
+    draw_cells(person)
+    find(person)
+    table(person)
+    workspace = person.workspace
+    person.viewer.close()
+    hands.wait_until(lambda: workspace.session is None)
+    assert not person.failures
+
+
 def test_the_model_is_asked_only_if_it_has_learned_that(person: Person) -> None:
     combo = person.find(QComboBox, "objects_split_combo")
     workspace = person.dock.workspace

@@ -79,10 +79,11 @@ class ObjectsPresenter:
         self._workspace.predicting.disconnect(self._show)
         self._link.viewer.layers.events.removed.disconnect(self._layer_removed)
         if self._table is not None:
-            # A window that is closing may have taken it apart already.
-            with suppress(RuntimeError, LookupError):
+            # A window that is closing may have taken it apart already, and itself.
+            with suppress(RuntimeError, LookupError, AttributeError):
                 self._link.viewer.window.remove_dock_widget(self._table)
-            self._table.deleteLater()
+            with suppress(RuntimeError):
+                self._table.deleteLater()
             self._table = None
 
     def take_theme(self, name: str) -> None:
