@@ -5,15 +5,33 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence, Set
 
-from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
 
 from napari_seg.colors import BACKGROUND, OKABE_ITO, class_colors
 from napari_seg.scoring.tally import UNKNOWN
 
-__all__ = ["BACKGROUND", "OKABE_ITO", "class_colormap", "class_colors"]
+__all__ = [
+    "BACKGROUND",
+    "OKABE_ITO",
+    "class_colormap",
+    "class_colors",
+    "object_colormap",
+]
 
 _NO_CLASS = "#FFFFFF"
 _NOT_KNOWN = "#80808080"
+#: Thin outlines are lost in napari's random colours, many of which are dark or pale:
+#: these are full ones of middling lightness, seen on black, on white and on a mask.
+#: Neighbours in the order of rows differ much; their number is no usual length of a row.
+_OBJECTS = (
+    "#FF3DF2",
+    "#22D655",
+    "#3D8BFF",
+    "#FF4A3D",
+    "#00D5E0",
+    "#9A5CFF",
+    "#9BE000",
+)
 
 
 def class_colormap(
@@ -29,3 +47,13 @@ def class_colormap(
     by_label |= dict(enumerate(colors))
     by_label |= dict.fromkeys({0, *hidden}, "transparent")
     return DirectLabelColormap(color_dict=by_label)
+
+
+def object_colormap() -> CyclicLabelColormap:
+    """Return a napari colormap for the outlines of objects; 0 is transparent."""
+    return CyclicLabelColormap(
+        colors=["transparent", *_OBJECTS],
+        name="objects",
+        display_name="objects",
+        background_value=0,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_seg._qt.palette import class_colormap
+from napari_seg._qt.palette import class_colormap, object_colormap
 from napari_seg.colors import (
     BACKGROUND,
     OKABE_ITO,
@@ -46,3 +46,17 @@ def test_a_colormap_for_napari() -> None:
     assert shown[1].tolist() == [0xE6, 0x9F, 0x00, 255]
     assert shown[3].tolist() == [255, 255, 255, 255]
     assert shown[4].tolist() == [128, 128, 128, 128]
+
+
+def test_outlines_of_objects_stand_out_from_black_white_and_the_mask() -> None:
+    shown = object_colormap().map(np.array([0, *range(1, 9)], np.uint32))
+    assert shown[0, 3] == 0
+    assert (shown[1:, 3] == 1).all()
+    np.testing.assert_array_equal(shown[8], shown[1])
+    lab = np.array([_oklab(np.round(each[:3] * 255)) for each in shown[1:8]])
+    mask = [_rgb(color) / 2 for color in class_colors(2)[1:]]
+    grounds = [np.zeros(3), np.full(3, 255), *mask]
+    beside = np.array([_oklab(each) for each in grounds])
+    assert _distance(lab[:, None], beside[None]).min() > 0.15
+    # Of objects that follow each other, too.
+    assert _distance(lab, np.roll(lab, 1, axis=0)).min() > 0.15

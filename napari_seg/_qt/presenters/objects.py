@@ -15,6 +15,7 @@ from napari_seg._qt.mask_edits import forget_steps_in
 from napari_seg._qt.mask_view import MaskView
 from napari_seg._qt.object_tools import ObjectTools
 from napari_seg._qt.objects_layer import ObjectsLayer
+from napari_seg._qt.palette import object_colormap
 from napari_seg._qt.panels.objects import ObjectsPanel
 from napari_seg._qt.viewer_link import OWN, ViewerLink
 from napari_seg.scoring.regions import Box
@@ -126,7 +127,8 @@ class ObjectsPresenter:
         layer = Labels(
             ids,
             name=f"{mask.name.removesuffix(' mask')} objects",
-            opacity=0.7,
+            opacity=1.0,
+            colormap=object_colormap(),
             scale=mask.scale,
             translate=mask.translate,
             rotate=mask.rotate,
