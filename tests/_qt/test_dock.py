@@ -444,6 +444,19 @@ def test_nothing_is_cut_off_on_a_small_screen(
     person.leave()
 
 
+def test_the_proposed_answer_is_seen(person: Person) -> None:
+    keep, discard = (person.find(QWidget, f"{n}_button") for n in ("keep", "discard"))
+    for better in (True, False):
+        person.dock._panels[3].show_verdict("Better, or not.", better=better)
+        hands.settle(0.1)
+        edges = []
+        for button in (keep, discard):
+            picture = button.grab().toImage()
+            edges.append(picture.pixelColor(1, picture.height() // 2).name())
+        assert (edges[0] == "#3d8bff") == better, edges
+        assert (edges[1] == "#3d8bff") != better, edges
+
+
 def test_every_action_is_named_and_reached_by_keyboard(person: Person) -> None:
     person.predict()
     for button in person.dock.findChildren(QAbstractButton):

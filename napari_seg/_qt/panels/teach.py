@@ -12,6 +12,9 @@ from napari_seg._qt.plots import CurvePlot
 
 __all__ = ["TeachPanel"]
 
+#: Of the answer that is proposed; the blue is seen in napari's dark and light theme.
+_PROPOSED = "QPushButton:default { border: 2px solid #3D8BFF; }"
+
 
 class TeachPanel(Panel):
     """Start training, watch it, keep or discard its result."""
@@ -58,6 +61,7 @@ class TeachPanel(Panel):
         self.card = QFrame()
         self.card.setFrameShape(QFrame.Shape.StyledPanel)
         self.card.setObjectName("verdict_card")
+        self.card.setStyleSheet(_PROPOSED)
         self.verdict = small_label("verdict_label")
         self.keep = button(
             "Keep", "keep_button", "Use the new model and predict again with it."
