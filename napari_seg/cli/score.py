@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
+#: More classes than anybody tells apart by hand.
+_MANY = 30
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
@@ -90,6 +93,11 @@ def run(given: argparse.Namespace) -> Report:
     scores = Scores(_sum(counts for counts, _ in measured))
     outlines = [outline for _, outline in measured if outline is not None]
     total = reduce(add, outlines) if outlines else None
+    if len(scores.truth_pixels) > _MANY:
+        note(
+            f"{len(scores.truth_pixels)} classes are many; if these are numbers of "
+            "objects, score them with --objects."
+        )
     if scores.pixels == 0:
         note(
             "no pixel is known in the truth, where 255 means unknown; a mask of 0 and "
@@ -127,7 +135,7 @@ def _measure(
 ) -> tuple[Any, BoundaryScores | None]:
     """Return the confusion matrix of two files and, if asked, what outlines sum to."""
     from napari_seg.cli.files import read_picture
-    from napari_seg.scoring.confusion import confusion_matrix
+    from napari_seg.scoring.confusion import UNKNOWN, confusion_matrix
 
     found, expected = (read_picture(path, colours=False) for path in pair)
     try:
@@ -139,6 +147,8 @@ def _measure(
         return counts, _outlines(found, expected, len(counts), given)
     except InputError as error:
         message = str(error).replace("n_classes", "--classes")
+        if max(np.max(each.data) for each in (found, expected)) > UNKNOWN:
+            message += " With --objects it is scored as objects."
         raise type(error)(f"{pair[0]} against {pair[1]}: {message}") from error
 
 

@@ -237,6 +237,17 @@ def test_mask_of_0_and_255_is_explained(run, tmp_path):
     assert "mask > 0" in done.err
 
 
+@pytest.mark.parametrize("objects", [60, 300])
+def test_numbers_of_objects_are_recognised(run, tmp_path, objects):
+    ids = np.arange(objects, dtype=np.uint16).repeat(8).reshape(-1, 40)
+    tifffile.imwrite(tmp_path / "a.tif", ids)
+    done = run("score", tmp_path / "a.tif", tmp_path / "a.tif")
+    assert "--objects" in done.err
+    assert "--objects" not in run(
+        "score", tmp_path / "a.tif", tmp_path / "a.tif", "--objects"
+    ).err
+
+
 def test_refusals(run, masks, tmp_path):
     found, truth = tmp_path / "found", tmp_path / "truth"
     one, other = found / "a_mask.tif", truth / "a.tif"
