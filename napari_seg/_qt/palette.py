@@ -22,7 +22,7 @@ _NO_CLASS = "#FFFFFF"
 _NOT_KNOWN = "#80808080"
 #: Thin outlines are lost in napari's random colours, many of which are dark or pale:
 #: these are full ones of middling lightness, seen on black, on white and on a mask.
-#: Neighbours in the order of rows differ much; their number is no usual length of a row.
+#: Those that follow each other differ much.
 _OBJECTS = (
     "#FF3DF2",
     "#22D655",

@@ -55,7 +55,7 @@ from napari_seg.training.pretrain_data import (
 from napari_seg.training.rehearsal import REHEARSAL
 from napari_seg.training.sampling import CropSampler, Example
 
-__all__ = ["RECIPES", "KindsLoss", "main", "pretrain"]
+__all__ = ["RECIPES", "KindsLoss", "main", "nuclei_notes", "pretrain"]
 
 #: Held-out images per experiment that are scored while training.
 _SCORED = 6
@@ -242,10 +242,10 @@ def _nuclei(
 
     drawn = cells(_DRAWN, _DRAWN_SIDE, model.spec, run.seed)
     steps = _train(model, [*split.training, *drawn], run, evaluate)
-    return model, {"steps": steps, **_nuclei_notes(model, split)}
+    return model, {"steps": steps, **nuclei_notes(model, split)}
 
 
-def _nuclei_notes(model: SegmentationModel, split: NucleiSplit) -> dict[str, Any]:
+def nuclei_notes(model: SegmentationModel, split: NucleiSplit) -> dict[str, Any]:
     """Score and calibrate the model on images not trained on; return the figures."""
     unseen = split.held_out | split.left_out
     held_out = [example for found in split.held_out.values() for example in found]

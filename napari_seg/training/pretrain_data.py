@@ -102,15 +102,19 @@ def _held_out(files: list[str]) -> list[str]:
 
 
 def training_objects(
-    folder: Path, spec: ModelSpec
+    folder: Path, spec: ModelSpec, rarity: float = _RARITY
 ) -> Iterator[tuple[Example, NDArray[np.integer]]]:
-    """Yield the images that bundled models learn from, each with its object ids."""
+    """Yield the images that bundled models learn from, each with its object ids.
+
+    An image weighs the number of those of its experiment to the power `rarity`, by
+    default as in :func:`split_nuclei`.
+    """
     held_out = held_out_nuclei(folder)
     for experiment, files in _experiments(folder).items():
         for name in files:
             if name not in held_out[experiment]:
                 ids = tifffile.imread(folder / "instances" / name)
-                yield _read(folder, name, spec, len(files) ** _RARITY), ids
+                yield _read(folder, name, spec, len(files) ** rarity), ids
 
 
 def _read(folder: Path, name: str, spec: ModelSpec, weight: float = 1.0) -> Example:
@@ -175,11 +179,13 @@ def shapes(count: int, side: int, spec: ModelSpec, seed: int) -> Kind:
     )
 
 
-def cells(count: int, side: int, spec: ModelSpec, seed: int) -> list[Example]:
+def cells(
+    count: int, side: int, spec: ModelSpec, seed: int, rarity: float = _RARITY
+) -> list[Example]:
     """Return procedural nuclei in stained cells, to train on beside experiments."""
     rng = np.random.default_rng(seed)
     drawn = [stained_cells(side, rng) for _ in range(count)]
-    weight = _CELLS_WEIGHT * count**_RARITY
+    weight = _CELLS_WEIGHT * count**rarity
     return [Example(prepare_image(d.image, spec), d.mask, weight) for d in drawn]
 
 

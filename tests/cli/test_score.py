@@ -243,9 +243,10 @@ def test_numbers_of_objects_are_recognised(run, tmp_path, objects):
     tifffile.imwrite(tmp_path / "a.tif", ids)
     done = run("score", tmp_path / "a.tif", tmp_path / "a.tif")
     assert "--objects" in done.err
-    assert "--objects" not in run(
-        "score", tmp_path / "a.tif", tmp_path / "a.tif", "--objects"
-    ).err
+    assert (
+        "--objects"
+        not in run("score", tmp_path / "a.tif", tmp_path / "a.tif", "--objects").err
+    )
 
 
 def test_refusals(run, masks, tmp_path):

@@ -26,7 +26,11 @@ from napari_seg.training.objects import (
     object_loss,
     object_targets,
 )
-from napari_seg.training.pretrain_objects import train_object_head
+from napari_seg.training.pretrain_objects import (
+    together_loss,
+    train_object_head,
+    train_together,
+)
 from napari_seg.training.sampling import Example
 
 ABLE = [
@@ -153,6 +157,30 @@ def test_it_learns_and_nothing_else_does(net):
     ]
     assert changed
     assert all(key.startswith("object_head.") for key in changed)
+
+
+def test_classes_and_head_learn_together(net):
+    sample = synthetic_nuclei((192, 192), 14, seed=2)
+    numbers = few_numbers(sample.instances, np.random.default_rng(0))
+    example = Example(prepare_image(sample.image, net.spec), numbers)
+    losses = train_together(net, [example], 25)
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def test_gaps_between_objects_weigh_more_and_seams_are_left_to_the_head():
+    numbers = torch.zeros((1, 32, 64), dtype=torch.uint8)
+    numbers[:, 8:24, 4:14], numbers[:, 8:24, 17:28] = 3, 7  # three pixels between
+    numbers[:, 8:24, 40:48], numbers[:, 8:24, 48:56] = 9, 2  # they touch
+    numbers[:, :4] = UNKNOWN
+    outputs = torch.zeros((1, 5, 32, 64), requires_grad=True)
+    together_loss(outputs, numbers).backward()
+    slope = outputs.grad[0, 1]
+    assert slope[16, 15] > 2 * slope[16, 34] > 0, "between two; beside one"
+    assert not slope[16, 47:49].any()
+    assert (slope[16, 41:46] < 0).all()
+    assert not slope[:4].any()
+    assert outputs.grad[0, 2, 16, 47] != 0, "the head learns there"
+    assert not outputs.grad[0, 2:, :4].any()
 
 
 def test_objects_become_numbers_and_those_that_are_cut_stay_unknown() -> None:
