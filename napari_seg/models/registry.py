@@ -430,6 +430,14 @@ def with_object_head(model: SegmentationModel) -> SegmentationModel:
     return made.eval()
 
 
+def without_object_head(model: SegmentationModel) -> SegmentationModel:
+    """Return a copy that gives classes alone, which stay what they were."""
+    made = build(replace(model.spec, object_head=False))
+    state = model.state_dict()
+    made.load_state_dict({key: state[key] for key in made.state_dict()})
+    return made.eval()
+
+
 def _has_classes(model: SegmentationModel, layer: str) -> bool:
     if isinstance(model, CustomModel):
         return layer in model.class_layers

@@ -26,6 +26,7 @@ from napari_seg.training.augmentation import AugmentOptions, augment
 from napari_seg.training.sampling import Example, Sampler
 
 __all__ = [
+    "OBJECTS_TAUGHT",
     "ObjectBranch",
     "ObjectTerm",
     "few_numbers",
@@ -33,6 +34,9 @@ __all__ = [
     "object_loss",
     "object_targets",
 ]
+
+#: Key in the history of a model: its object head has learned in that run.
+OBJECTS_TAUGHT = "objects_taught"
 
 #: Width of the Gaussian at a centre, as a share of the root of the object's area, and
 #: the least in pixels.

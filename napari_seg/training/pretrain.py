@@ -37,7 +37,11 @@ from torch import Tensor
 from napari_seg.inference.device import pick_device
 from napari_seg.models.base import SegmentationModel
 from napari_seg.models.checkpoint import load_model, save_model
-from napari_seg.models.registry import adapt_model, create_model
+from napari_seg.models.registry import (
+    adapt_model,
+    create_model,
+    without_object_head,
+)
 from napari_seg.scoring.confusion import UNKNOWN, score
 from napari_seg.training.augmentation import AugmentOptions
 from napari_seg.training.calibration import calibrate
@@ -177,7 +181,9 @@ def _start(name: str, start: str | os.PathLike[str] | None) -> SegmentationModel
     recipe = RECIPES[name]
     classes = ["background", recipe.foreground]
     if start:
-        model = adapt_model(load_model(start), classes=classes)
+        # Objects of kinds other than nuclei are not what its head has learned.
+        begun = without_object_head(load_model(start))
+        model = adapt_model(begun, classes=classes)
         model.spec = replace(model.spec, name=name, object_diameter=recipe.diameter)
         return model
     model = create_model(

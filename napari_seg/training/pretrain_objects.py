@@ -32,6 +32,7 @@ from napari_seg.training.augmentation import AugmentOptions
 from napari_seg.training.loop import Budget, Loss, Step, TrainOptions, train
 from napari_seg.training.losses import dice_loss
 from napari_seg.training.objects import (
+    OBJECTS_TAUGHT,
     ObjectBranch,
     few_numbers,
     number_examples,
@@ -55,7 +56,7 @@ _HEAD_OPTIONS = TrainOptions(
     ),
 )
 #: The model knows what an image may look like; now for what is hard in most of them.
-_TOGETHER_OPTIONS = TrainOptions(
+_FIRST_OPTIONS = TrainOptions(
     learning_rate=2e-3,
     batch=8,
     crop=128,
@@ -66,6 +67,15 @@ _TOGETHER_OPTIONS = TrainOptions(
         scale=1.6, intensity=0.8, blur=0.25, inversion=0.2, stain=0.25, clutter=0.4
     ),
 )
+_LAST_OPTIONS = replace(
+    _FIRST_OPTIONS,
+    learning_rate=1e-3,
+    augmentation=AugmentOptions(
+        scale=1.35, intensity=0.6, blur=0.2, inversion=0.1, stain=0.2, clutter=0.25
+    ),
+)
+#: Share of the steps that the latter take.
+_LAST = 0.31
 #: Experiments are drawn more by their size than for the classes alone.
 _RARITY = -0.6
 #: What a pixel between two objects weighs beside any other, and up to how many pixels
@@ -107,8 +117,11 @@ def train_together(
         As :func:`train_object_head` takes them. The model has two classes; every object
         is one of class 1.
     """
-    options = _TOGETHER_OPTIONS
-    return _train(WithObjects(model), examples, options, steps, seed, together_loss)
+    both, last = WithObjects(model), round(_LAST * steps)
+    return [
+        *_train(both, examples, _FIRST_OPTIONS, steps - last, seed, together_loss),
+        *_train(both, examples, _LAST_OPTIONS, last, seed + 1, together_loss),
+    ]
 
 
 def together_loss(outputs: Tensor, numbers: Tensor) -> Tensor:
@@ -194,7 +207,7 @@ def _teach_together(
     train_together(model, examples, steps, seed)
     model.cpu()
     notes = nuclei_notes(model, split_nuclei(folder, model.spec, ()))
-    run = {"left_out": [], "seed": seed, "steps": steps, **notes}
+    run = {"left_out": [], "seed": seed, "steps": steps, OBJECTS_TAUGHT: True, **notes}
     model.spec = model.spec.with_history(run)
 
 
@@ -204,14 +217,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("model", help="the model to start from")
     parser.add_argument("data", type=Path, help="folder of folders of images")
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, help="2500, and 5200 with --together")
+    parser.add_argument("--steps", type=int, help="2500, and 7500 with --together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--together", action="store_true", help="the classes, too")
     given = parser.parse_args(arguments)
     model = with_object_head(load_model(given.model)).to(pick_device("auto"))
     folder = given.data / "dsb2018"
     if given.together:
-        _teach_together(model, folder, given.steps or 5200, given.seed)
+        _teach_together(model, folder, given.steps or 7500, given.seed)
     else:
         examples = _numbered(folder, model, given.seed)
         train_object_head(model, examples, given.steps or 2500, given.seed)

@@ -318,6 +318,19 @@ class TestWiring:
         _, term = given["further_losses"]
         assert isinstance(term, ObjectTerm)
 
+    def test_a_trained_object_head_learns_from_given_objects_alone(
+        self, dark_field_model, shifted, given
+    ):
+        images, labels = shifted
+        able = tune(with_object_head(dark_field_model), images, labels).model
+        tune(able, images, labels)
+        assert not given["further_losses"]
+        assert given["options"].patience < 1
+        again = tune(able, images, labels, objects=[labels[0], None])
+        (term,) = given["further_losses"]
+        assert isinstance(term, ObjectTerm)
+        assert again.model.spec.history[-1]["objects_taught"]
+
     def test_held_out_regions_decide_whether_an_earlier_state_is_kept(
         self, dark_field_model, shifted, given, monkeypatch
     ):

@@ -12,7 +12,12 @@ from hypothesis.extra.numpy import arrays
 from napari_seg.errors import InputError, LabelsError
 from napari_seg.inference.predict import PredictOptions, stream
 from napari_seg.models.checkpoint import load_model, save_model
-from napari_seg.models.registry import adapt_model, create_model, with_object_head
+from napari_seg.models.registry import (
+    adapt_model,
+    create_model,
+    with_object_head,
+    without_object_head,
+)
 from napari_seg.objects.instances import find_objects
 from napari_seg.scoring.confusion import UNKNOWN
 from napari_seg.scoring.objects import score_objects
@@ -58,6 +63,7 @@ def test_the_classes_stay_what_they_were(arch, options):
         assert torch.equal(logits, plain(x))
         assert torch.equal(able(x), logits)
         assert torch.equal(able.objects(x), maps)
+        assert torch.equal(without_object_head(able)(x), logits)
     assert maps.shape == (1, 3, 45, 70)
 
 
