@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup libraries demo test test-core test-crash test-long test-gui test-smoke \
+.PHONY: help setup libraries demo test test-core test-crash test-gui test-smoke \
     test-napari-matrix check bench bench-gpu screenshots docs
 
 BIN := .venv/bin
@@ -17,7 +17,6 @@ help:
 	@echo "make setup      .venv with everything for development (the others do it too)"
 	@echo "make demo       the loop on a real sample; on a virtual screen without a display"
 	@echo "make test       gui tests (PyQt5) and, beside them, core tests and a few of PyQt6"
-	@echo "make test-long  the tests that repeat something, with ten times as much of it"
 	@echo "make test-napari-matrix  the mask layer's tests on other releases of napari"
 	@echo "make check      style, types, import contracts, spelling"
 	@echo "make bench      the figures of benchmarks/RESULTS.md; bench-gpu: those of a GPU"
@@ -62,19 +61,10 @@ test-core: setup
 	@env -u DISPLAY -u WAYLAND_DISPLAY \
 	    $(PYTEST) -p no:pytest-qt -p no:napari -m "not gui" --ignore tests/_qt
 
-# Kills a working program at 200 random moments; `make test` does so at 24.
+# Kills a working program at 200 random moments; `make test` does so at 40.
 test-crash: setup
 	@NAPARI_SEG_CRASH_ROUNDS=$${NAPARI_SEG_CRASH_ROUNDS:-200} \
 	    $(PYTEST) -p no:pytest-qt -p no:napari -s tests/corrections/test_crash.py
-
-# What `make test` does in less: 500 cancelled predictions, 300 actions at random, and
-# ten times as many examples of the mask layer.
-test-long: export NAPARI_SEG_CYCLES := 500
-test-long: export NAPARI_SEG_ACTIONS := 300
-test-long: export NAPARI_SEG_EXAMPLES := 500
-test-long: setup test-crash
-	@QT_API=pyqt5 $(SCREEN) $(PYTEST) --timeout 3600 tests/_qt/test_cycles.py \
-	    tests/_qt/test_monkey.py tests/_qt/test_mask_machine.py
 
 test-gui: setup
 	@echo "== Gui tests, PyQt5"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import random
 import sys
 from pathlib import Path
@@ -17,8 +16,7 @@ from napari_seg.inference.predict import PredictOptions
 from tests._qt import hands
 from tests._qt.person import Person
 
-# `make test-long` goes through 500.
-CYCLES = int(os.environ.get("NAPARI_SEG_CYCLES", "200"))
+CYCLES = 500
 #: What the allocators of Python and torch may keep, in bytes.
 SLACK = 64 << 20
 #: Threads that save a mask, and the record of the work on it, while it is open.
@@ -39,7 +37,7 @@ def _memory() -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_nothing_is_left_of_cancelled_predictions(
+def test_nothing_is_left_of_500_cancelled_predictions(
     person: Person, model_file: Path
 ) -> None:
     workspace, rng = person.workspace, random.Random(0)

@@ -44,8 +44,7 @@ FOREIGN = 9, 62, 63, 64, 200, 254, UNKNOWN
 
 _EXAMPLES = os.environ.get("NAPARI_SEG_EXAMPLES", "")
 PROFILE = settings(
-    # Each takes most of a second; NAPARI_SEG_EXAMPLES=500 looks deeper.
-    max_examples=int(_EXAMPLES or 50),
+    max_examples=int(_EXAMPLES or 120),
     stateful_step_count=40,
     derandomize=not _EXAMPLES,
     database=None,

@@ -29,8 +29,7 @@ from tests._qt.person import SIDE, Person
 
 #: ``NAPARI_SEG_MONKEY_SEED`` repeats a run that failed, or tries another one.
 SEED = int(os.environ.get("NAPARI_SEG_MONKEY_SEED", "7"))
-# `make test-long` does 300.
-ACTIONS = int(os.environ.get("NAPARI_SEG_ACTIONS", "150"))
+ACTIONS = 300
 
 CTRL, SHIFT, ALT = (
     Qt.KeyboardModifier.ControlModifier,
@@ -218,7 +217,7 @@ def _show_in_the_back(widget: QWidget) -> None:
 @pytest.mark.slow
 @pytest.mark.smoke
 @pytest.mark.timeout(400)
-def test_many_actions(monkey: Monkey, tmp_path: Path) -> None:
+def test_300_actions(monkey: Monkey, tmp_path: Path) -> None:
     person = monkey.person
     threads = set(hands.running())
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROUNDS = int(os.environ.get("NAPARI_SEG_CRASH_ROUNDS", "24"))
+ROUNDS = int(os.environ.get("NAPARI_SEG_CRASH_ROUNDS", "40"))
 DRIVER = Path(__file__).with_name("crash_driver.py")
 
 
