@@ -51,9 +51,4 @@ def class_colormap(
 
 def object_colormap() -> CyclicLabelColormap:
     """Return a napari colormap for the outlines of objects; 0 is transparent."""
-    return CyclicLabelColormap(
-        colors=["transparent", *_OBJECTS],
-        name="objects",
-        display_name="objects",
-        background_value=0,
-    )
+    return CyclicLabelColormap(colors=["transparent", *_OBJECTS], name="objects")

@@ -135,7 +135,7 @@ def _measure(
 ) -> tuple[Any, BoundaryScores | None]:
     """Return the confusion matrix of two files and, if asked, what outlines sum to."""
     from napari_seg.cli.files import read_picture
-    from napari_seg.scoring.confusion import UNKNOWN, confusion_matrix
+    from napari_seg.scoring.confusion import confusion_matrix
 
     found, expected = (read_picture(path, colours=False) for path in pair)
     try:
@@ -147,8 +147,7 @@ def _measure(
         return counts, _outlines(found, expected, len(counts), given)
     except InputError as error:
         message = str(error).replace("n_classes", "--classes")
-        if max(np.max(each.data) for each in (found, expected)) > UNKNOWN:
-            message += " With --objects it is scored as objects."
+        message = message.replace("by score_objects", "with --objects")
         raise type(error)(f"{pair[0]} against {pair[1]}: {message}") from error
 
 

@@ -232,8 +232,7 @@ def save_windows(folder: Path, name: str, windows: Iterable[Window]) -> list[Pat
     with _saving_in(folder):
         for place in (images, labels):
             place.mkdir(parents=True, exist_ok=True)
-    kept: dict[str, Path] = {}
-    numbered = set()
+    kept, numbered = [], set()
     # An image that cannot be read is no fault of this disk.
     for window in windows:
         file = f"{window.name}.tif"
@@ -246,17 +245,14 @@ def save_windows(folder: Path, name: str, windows: Iterable[Window]) -> list[Pat
                 objects.mkdir(exist_ok=True)
                 _write_tiff(objects / file, window.objects, {})
                 numbered.add(file)
-        kept[file] = images / file
+        kept.append(images / file)
+    names = {path.name for path in kept}
     with _saving_in(folder):
-        for place, files in (
-            (images, kept.keys()),
-            (labels, kept.keys()),
-            (objects, numbered),
-        ):
+        for place, files in ((images, names), (labels, names), (objects, numbered)):
             for path in _windows_of(safe_name(name), place):
                 if path.name not in files:
                     path.unlink()
-    return [*kept.values()]
+    return kept
 
 
 @contextmanager

@@ -219,7 +219,7 @@ def strict_ids(name: str, values: NDArray[Any], ignore: int) -> NDArray[np.uint8
             raise LabelsError(
                 f"The {name} holds the id {values[wrong][0]}; class ids can be 0 to "
                 f"{MAX_CLASSES - 1}, and {UNKNOWN} where the class is unknown. An "
-                "instance mask can be scored as classes with mask > 0."
+                "instance mask is scored by score_objects, or as classes with mask > 0."
             )
     return as_ids(values)
 

@@ -35,7 +35,7 @@ __all__ = [
     "object_targets",
 ]
 
-#: Key in the history of a model: its object head has learned in that run.
+#: Key in the history of a model: its object head has learned from given objects then.
 OBJECTS_TAUGHT = "objects_taught"
 
 #: Width of the Gaussian at a centre, as a share of the root of the object's area, and

@@ -59,17 +59,27 @@ from napari_seg.training.pretrain_data import (
 from napari_seg.training.rehearsal import REHEARSAL
 from napari_seg.training.sampling import CropSampler, Example
 
-__all__ = ["RECIPES", "KindsLoss", "main", "nuclei_notes", "pretrain"]
+__all__ = [
+    "DRAWN",
+    "DRAWN_SIDE",
+    "OPTIONS",
+    "RECIPES",
+    "KindsLoss",
+    "main",
+    "nuclei_notes",
+    "pretrain",
+]
 
 #: Held-out images per experiment that are scored while training.
 _SCORED = 6
 _EVALUATE_EVERY = 300
 #: Procedural images, and their height and width in pixels.
-_DRAWN, _DRAWN_SIDE = 300, 192
+DRAWN, DRAWN_SIDE = 300, 192
 #: Share of the regions of held-out images that confidence is calibrated on.
 _CALIBRATED = 0.5
 
-_OPTIONS = TrainOptions(
+#: How bundled models are trained, unless said otherwise.
+OPTIONS = TrainOptions(
     learning_rate=2e-3,
     batch=8,
     crop=160,
@@ -152,7 +162,7 @@ def pretrain(
     """
     torch.manual_seed(seed)
     recipe = RECIPES[name]
-    options = replace(_OPTIONS, crop=min(recipe.crop, _OPTIONS.crop))
+    options = replace(OPTIONS, crop=min(recipe.crop, OPTIONS.crop))
     if learning_rate is not None:
         options = replace(options, learning_rate=learning_rate)
     model = _start(name, start or recipe.start).to(pick_device("auto"))
@@ -246,7 +256,7 @@ def _nuclei(
         save_model(candidate, latest)
         return mean
 
-    drawn = cells(_DRAWN, _DRAWN_SIDE, model.spec, run.seed)
+    drawn = cells(DRAWN, DRAWN_SIDE, model.spec, run.seed)
     steps = _train(model, [*split.training, *drawn], run, evaluate)
     return model, {"steps": steps, **nuclei_notes(model, split)}
 
@@ -323,7 +333,7 @@ def _generic(
 ) -> tuple[SegmentationModel, dict[str, Any]]:
     """Train with a head for each kind; return the model with the common head only."""
     kinds = read_kinds(run.data, model.spec, run.leave_out)
-    kinds.append(shapes(_DRAWN, _DRAWN_SIDE, model.spec, run.seed))
+    kinds.append(shapes(DRAWN, DRAWN_SIDE, model.spec, run.seed))
     common = model.spec.classes
     names = [*common, *(f"{k.name} {i}" for k in kinds for i in range(k.classes))]
     many = adapt_model(model, classes=names)

@@ -38,31 +38,19 @@ from napari_seg.training.objects import (
     number_examples,
     object_loss,
 )
-from napari_seg.training.pretrain import nuclei_notes
+from napari_seg.training.pretrain import DRAWN, DRAWN_SIDE, OPTIONS, nuclei_notes
 from napari_seg.training.pretrain_data import cells, split_nuclei, training_objects
 from napari_seg.training.sampling import CropSampler, Example
 
 __all__ = ["main", "together_loss", "train_object_head", "train_together"]
 
-_HEAD_OPTIONS = TrainOptions(
-    learning_rate=3e-3,
-    encoder_rate=0.0,
-    batch=6,
-    crop=128,
-    average=0.995,
-    precision="float32",
-    augmentation=AugmentOptions(
-        scale=2.0, intensity=1.0, blur=0.3, inversion=0.4, stain=0.3, clutter=0.6
-    ),
+_OPTIONS = replace(OPTIONS, crop=128, precision="float32")
+_HEAD_OPTIONS = replace(
+    _OPTIONS, learning_rate=3e-3, encoder_rate=0.0, batch=6, average=0.995
 )
 #: The model knows what an image may look like; now for what is hard in most of them.
-_FIRST_OPTIONS = TrainOptions(
-    learning_rate=2e-3,
-    batch=8,
-    crop=128,
-    average=0.999,
-    patience=1,
-    precision="float32",
+_FIRST_OPTIONS = replace(
+    _OPTIONS,
     augmentation=AugmentOptions(
         scale=1.6, intensity=0.8, blur=0.25, inversion=0.2, stain=0.25, clutter=0.4
     ),
@@ -81,8 +69,6 @@ _RARITY = -0.6
 #: What a pixel between two objects weighs beside any other, and up to how many pixels
 #: from both it is one.
 _GAP_WEIGHT, _GAP = 5.0, 3
-#: Procedural images, and their height and width in pixels.
-_DRAWN, _DRAWN_SIDE = 300, 192
 
 
 def train_object_head(
@@ -199,7 +185,7 @@ def _teach_together(
 ) -> None:
     """Train, score and calibrate a model in place, and write that into its history."""
     torch.manual_seed(seed)
-    drawn = cells(_DRAWN, _DRAWN_SIDE, model.spec, 0, rarity=_RARITY)
+    drawn = cells(DRAWN, DRAWN_SIDE, model.spec, 0, rarity=_RARITY)
     examples = [
         *_numbered(folder, model, seed, rarity=_RARITY),
         *number_examples(drawn, [None] * len(drawn), seed),

@@ -323,13 +323,15 @@ class TestWiring:
     ):
         images, labels = shifted
         able = tune(with_object_head(dark_field_model), images, labels).model
+        able = tune(able, images, labels, objects=[labels[0], None]).model
+        (term,) = given["further_losses"]
+        assert isinstance(term, ObjectTerm), "cut at waists before, it goes on learning"
         tune(able, images, labels)
         assert not given["further_losses"]
         assert given["options"].patience < 1
-        again = tune(able, images, labels, objects=[labels[0], None])
+        tune(able, images, labels, objects=[labels[0], None])
         (term,) = given["further_losses"]
         assert isinstance(term, ObjectTerm)
-        assert again.model.spec.history[-1]["objects_taught"]
 
     def test_held_out_regions_decide_whether_an_earlier_state_is_kept(
         self, dark_field_model, shifted, given, monkeypatch

@@ -50,10 +50,10 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = pretrain.replace(pretrain._OPTIONS, crop=32, batch=2)
-    monkeypatch.setattr(pretrain, "_OPTIONS", small)
-    monkeypatch.setattr(pretrain, "_DRAWN", 3)
-    monkeypatch.setattr(pretrain, "_DRAWN_SIDE", 48)
+    small = pretrain.replace(pretrain.OPTIONS, crop=32, batch=2)
+    monkeypatch.setattr(pretrain, "OPTIONS", small)
+    monkeypatch.setattr(pretrain, "DRAWN", 3)
+    monkeypatch.setattr(pretrain, "DRAWN_SIDE", 48)
 
 
 def test_what_is_left_out_is_scored_and_not_trained_on(
