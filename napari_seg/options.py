@@ -8,14 +8,16 @@ help.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 from napari_seg.errors import InputError
 
-__all__ = ["Option", "Options", "as_arguments", "describe", "option"]
+__all__ = ["Option", "Options", "as_arguments", "describe", "option", "rebased"]
 
 _KEY = "napari_seg.option"
+
+_Given = TypeVar("_Given", bound="Options")
 
 
 @dataclass(frozen=True)
@@ -119,3 +121,25 @@ def as_arguments(options: Options, defaults: Options, prefix: str = "") -> list[
         else:
             arguments += [f"--{flag}", str(value)]
     return arguments
+
+
+def rebased(options: _Given, before: _Given, now: _Given) -> _Given:
+    """Return other defaults, with what somebody has changed of the earlier ones.
+
+    Parameters
+    ----------
+    options, before, now : Options
+        As they stand, the defaults that they were made from, and those of now: three
+        of the same kind.
+    """
+    changed = {
+        name: value
+        for name in describe(options)
+        if (value := getattr(options, name)) != getattr(before, name)
+    }
+    for field_ in fields(options):
+        part = getattr(options, field_.name)
+        if isinstance(part, Options):
+            parts = (getattr(each, field_.name) for each in (before, now))
+            changed[field_.name] = rebased(part, *parts)
+    return replace(now, **changed)

@@ -16,6 +16,7 @@ from tifffile import imread
 from napari_seg import create_model, save_model
 from napari_seg._qt.forms import OptionsForm
 from napari_seg.synthetic import synthetic_nuclei
+from napari_seg.training.finetune import FinetuneOptions, default_options
 from tests._qt import hands
 from tests._qt.person import SIDE, Person
 
@@ -59,7 +60,9 @@ def test_correct_a_slice_and_finetune(person: Person) -> None:
     reference = session.mask.reference.copy()
 
     form = person.find(QWidget, "expert_finetune").findChild(OptionsForm)
+    assert form.value() == default_options(person.workspace.choice.spec)
     form.setValue(replace(form.value(), crop=32))
+    assert person.workspace.finetune_arguments == ("--crop", "32")
     assert button.isEnabled(), button.toolTip()
     person.finetune(0.05)
     assert not person.failures
@@ -75,3 +78,20 @@ def test_correct_a_slice_and_finetune(person: Person) -> None:
     kept = truth != 255
     np.testing.assert_array_equal(mask.data[kept], truth[kept])
     person.check_scores()
+
+
+def test_expert_defaults_are_those_of_the_chosen_model(person: Person) -> None:
+    form = person.find(QWidget, "expert_finetune").findChild(OptionsForm)
+    usual = default_options(person.workspace.choice.spec)
+    assert form.value() == usual != FinetuneOptions()
+    augmentation = replace(usual.augmentation, blur=0.7)
+    form.setValue(replace(usual, average=0.9, augmentation=augmentation))
+
+    hands.choose(person.combo("model_combo"), "nuclei")
+    person.wait(person.idle)
+    expected = replace(FinetuneOptions(), average=0.9, augmentation=augmentation)
+    assert form.value() == expected
+    assert person.workspace.finetune_arguments == (
+        *("--average", "0.9"),
+        *("--augment-blur", "0.7"),
+    )
