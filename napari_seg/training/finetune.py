@@ -101,7 +101,7 @@ class FinetuneOptions(TrainOptions):
         step=0.1,
     )
     drawn_share: float = option(
-        0.2,
+        0.1,
         "Drawn replay",
         "Share of the other crops that come from drawn images, for the bundled nuclei "
         "models: no earlier images of those exist here.",
