@@ -71,8 +71,7 @@ class AugmentOptions(Options):
         0.0,
         "Stain",
         "Share of images in which the colours are mixed anew, as another stain or "
-        "camera would; of three channels, some become gray. Above 0, intensities of "
-        "coloured images change in each channel by its own, too.",
+        "camera would; of three channels, some become gray.",
         minimum=0,
         maximum=1,
         step=0.1,
@@ -118,7 +117,7 @@ def augment(
     if options.clutter:
         images = _clutter(images, draw, options.clutter)
     if options.intensity:
-        images = _tone(images, options.intensity, draw, stained=options.stain > 0)
+        images = _tone(images, options.intensity, draw)
     if options.stain:
         images = _stain(images, draw, options.stain)
     if options.inversion:
@@ -194,41 +193,28 @@ def _move(
     return moved, ids.to(labels.dtype)
 
 
-def _tone(images: Tensor, strength: float, draw: _Draw, *, stained: bool) -> Tensor:
+def _tone(images: Tensor, strength: float, draw: _Draw) -> Tensor:
     """Change illumination, gamma, contrast and brightness.
 
-    Illumination is a plane that tilts at random. Contrast and brightness change in all
-    channels alike, or of half of the images in each by its own: of those that have no
-    colours, and of all if they are to be `stained` otherwise. Elsewhere what differs
-    between channels tells classes apart.
+    Illumination is a plane that tilts at random; contrast and brightness of an image
+    change in all channels alike or in each by its own (stain).
     """
     channels, device = images.shape[1], images.device
-    tilt = draw.uniform(-0.4, 0.4, 2)
-    gamma = draw.uniform(-0.6, 0.6)
-    alike = draw.uniform(0, 1) < 0.5
-    # For all channels, and for each.
-    contrast, brightness = (
-        torch.cat([draw.uniform(-1, 1), draw.uniform(-1, 1, channels)], dim=1)
-        for _ in range(2)
-    )
+    tilt = draw.uniform(-0.4, 0.4, 2) * strength
+    gamma = torch.exp(draw.uniform(-0.6, 0.6) * strength)
+    gray = draw.uniform(0, 1) < 0.5
+    shared, single = draw.uniform(-1, 1), draw.uniform(-1, 1, channels)
+    contrast = torch.exp(0.4 * strength * torch.where(gray, shared, single))
+    shared, single = draw.uniform(-1, 1), draw.uniform(-1, 1, channels)
+    brightness = 0.2 * strength * torch.where(gray, shared, single)
     # One transfer to a GPU: each takes as long as a pass over the images.
-    numbers = torch.cat([tilt, gamma, alike, contrast, brightness], dim=1).to(device)
-    sizes = [2, 1, 1, 1 + channels, 1 + channels]
-    tilt, gamma, alike, contrast, brightness = numbers.split(sizes, dim=1)
-    alike = alike > 0
-    if not stained:
-        coloured = (images != images[:, :1]).flatten(1).any(dim=1)
-        alike = alike | coloured.view_as(alike)
-    contrast, brightness = (
-        torch.where(alike, each[:, :1], each[:, 1:]) for each in (contrast, brightness)
-    )
+    numbers = torch.cat([tilt, gamma, contrast, brightness], dim=1).to(device)
+    tilt, gamma, contrast, brightness = numbers.split([2, 1, channels, channels], dim=1)
     y, x = (torch.linspace(-1, 1, n, device=device) for n in images.shape[-2:])
-    plane = 1 + strength * (tilt[:, :1] * y[:, None] + tilt[:, 1:] * x)
+    plane = 1 + tilt[:, :1] * y[:, None] + tilt[:, 1:] * x
     images = images * plane
-    gamma = torch.exp(strength * gamma)
     images = images.clamp(min=0) ** gamma + images.clamp(max=0)
-    contrast = torch.exp(0.4 * strength * contrast)
-    return torch.addcmul(0.2 * strength * brightness, images, contrast)
+    return torch.addcmul(brightness, images, contrast)
 
 
 def _clutter(images: Tensor, draw: _Draw, share: float) -> Tensor:
