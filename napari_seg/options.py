@@ -132,14 +132,11 @@ def rebased(options: _Given, before: _Given, now: _Given) -> _Given:
         As they stand, the defaults that they were made from, and those of now: three
         of the same kind.
     """
-    changed = {
-        name: value
-        for name in describe(options)
-        if (value := getattr(options, name)) != getattr(before, name)
-    }
-    for field_ in fields(options):
-        part = getattr(options, field_.name)
-        if isinstance(part, Options):
-            parts = (getattr(each, field_.name) for each in (before, now))
-            changed[field_.name] = rebased(part, *parts)
+    changed = {}
+    for name in (each.name for each in fields(options)):
+        mine, theirs = getattr(options, name), getattr(before, name)
+        if isinstance(mine, Options):
+            changed[name] = rebased(mine, theirs, getattr(now, name))
+        elif mine != theirs:
+            changed[name] = mine
     return replace(now, **changed)

@@ -304,10 +304,9 @@ def finetune(
     model.check_trainable()
     start = time.monotonic()
     options = replace(options or default_options(model.spec), holdout=holdout)
-    told = any(each is not None for each in objects or ())
-    teaches_objects = model.spec.object_head and (
-        told or not _knows_objects(model.spec)
-    )
+    has_head = model.spec.object_head
+    told = has_head and any(each is not None for each in objects or ())
+    teaches_objects = told or (has_head and not _knows_objects(model.spec))
     if teaches_objects:
         # It may have far to go when the classes, which are watched, have arrived.
         options = replace(options, patience=1.0)
@@ -370,7 +369,7 @@ def finetune(
             "regions": sorted({*region_names([*training, *replayed])} - trained),
             "dice_before": verdict.to_dict()["before"]["mean_dice"],
             "dice_after": verdict.to_dict()["after"]["mean_dice"],
-            OBJECTS_TAUGHT: teaches_objects and told,
+            OBJECTS_TAUGHT: told,
         }
     )
     return FinetuneResult(

@@ -329,9 +329,10 @@ class TestWiring:
         tune(able, images, labels)
         assert not given["further_losses"]
         assert given["options"].patience < 1
-        tune(able, images, labels, objects=[labels[0], None])
+        again = tune(able, images, labels, objects=[labels[0], None])
         (term,) = given["further_losses"]
         assert isinstance(term, ObjectTerm)
+        assert again.model.spec.history[-1]["objects_taught"]
 
     def test_held_out_regions_decide_whether_an_earlier_state_is_kept(
         self, dark_field_model, shifted, given, monkeypatch

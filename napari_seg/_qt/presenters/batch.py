@@ -10,6 +10,7 @@ from typing import Any
 from napari.layers import Image, Layer
 from npe2 import read
 from qtpy.QtWidgets import QFileDialog
+from tifffile import TiffFile
 
 from napari_seg._qt.mask_view import MaskView
 from napari_seg._qt.notify import show_failure
@@ -220,6 +221,11 @@ def _read(path: Path) -> _File:
         If no reader can.
     """
     try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            # After tifffile napari asks other libraries, which leave the file open and
+            # answer with programs to install.
+            with TiffFile(path):
+                pass
         return _File(path, list(read([str(path)], stack=False)))
     except Exception as error:
         reason = str(error) or type(error).__name__
