@@ -51,7 +51,7 @@ class OptionsForm(QWidget, Generic[T]):
             if name not in hidden:
                 default = _default(kind, name)
                 self._widgets[name] = _create(name, described, default)
-        self._container = Container(labels=True)
+        self._container: Container[Widget] = Container(labels=True)
         # Labels get one width only when widgets come after it was made.
         self._container.extend(self._widgets.values())
         self._container.margins = (0, 0, 0, 0)
